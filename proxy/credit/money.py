@@ -1,0 +1,36 @@
+"""Credits: exact decimals for people, integer micro-credits inside."""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+from typing import Final
+
+MICRO: Final = 1_000_000
+"""Micro-credits in one credit."""
+
+MAX_MICRO: Final = 10**18
+"""The largest amount accepted; a sum of a few still fits PostgreSQL's bigint."""
+
+
+def micro_from_text(text: str) -> int:
+    """Read an amount of credits such as "12", "-3.5" or "0.000001".
+
+    Raises ValueError, with a sentence for people, when it is not a number, has more than six
+    decimals, or is out of range.
+    """
+    try:
+        micro = Decimal(text.strip()) * MICRO
+    except InvalidOperation:
+        raise ValueError(f"{text!r} is not a number") from None
+    if not micro.is_finite() or abs(micro) > MAX_MICRO:
+        raise ValueError(f"{text!r} is out of range")
+    if micro != micro.to_integral_value():
+        raise ValueError(f"{text!r} has more than six decimals")
+    return int(micro)
+
+
+def text_from_micro(micro: int) -> str:
+    """Micro-credits as the shortest exact decimal: 2500000 is "2.5"."""
+    whole, part = divmod(abs(micro), MICRO)
+    text = f"{whole}.{part:06d}".rstrip("0").rstrip(".")
+    return f"-{text}" if micro < 0 else text
