@@ -134,13 +134,14 @@ CREATE TABLE outcome (
     state           outcome_state NOT NULL,
     command_status  bigint NOT NULL,
     upstream_id     integer,
-    smsc_message_id text COLLATE "C" NOT NULL DEFAULT '',
+    smsc_message_id text COLLATE "C" NOT NULL DEFAULT '',   -- as the response gave it
+    receipt_key     text COLLATE "C",        -- as receipts give it, where that differs
     released_micro  bigint NOT NULL DEFAULT 0,
     reason          text,
     at              timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (account_id, message_id)
 ) PARTITION BY RANGE (message_id);
-CREATE INDEX outcome_by_smsc_message_id ON outcome (smsc_message_id, upstream_id);
+CREATE INDEX outcome_by_receipt_key ON outcome (coalesce(receipt_key, smsc_message_id), upstream_id);
 
 CREATE TABLE in_doubt (
     message_id  bigint NOT NULL,

@@ -72,8 +72,9 @@ END $$;
 -- Returns the released messages that got their credit back just now.
 CREATE FUNCTION settle_batch(
     p_id bigint[], p_account_id bigint[], p_upstream_id integer[], p_smsc_message_id text[],
+    p_receipt_key text[],
     p_back_id bigint[], p_back_account_id bigint[], p_back_upstream_id integer[],
-    p_back_smsc_message_id text[], p_back_status bigint[], p_back_micro bigint[],
+    p_back_smsc_message_id text[], p_back_receipt_key text[], p_back_status bigint[], p_back_micro bigint[],
     p_back_entry bigint[], p_back_reason text[],
     p_doubt_id bigint[], p_doubt_account_id bigint[], p_doubt_upstream_id integer[],
     p_doubt_reason text[],
@@ -82,24 +83,25 @@ CREATE FUNCTION settle_batch(
 DECLARE
     released bigint[] := '{}';
 BEGIN
-    INSERT INTO outcome (message_id, account_id, state, command_status, upstream_id, smsc_message_id)
-    SELECT u.id, u.account_id, 'charged', 0, u.upstream_id, u.smsc_message_id
-    FROM unnest(p_id, p_account_id, p_upstream_id, p_smsc_message_id)
-      AS u(id, account_id, upstream_id, smsc_message_id)
+    INSERT INTO outcome (message_id, account_id, state, command_status, upstream_id,
+                         smsc_message_id, receipt_key)
+    SELECT u.id, u.account_id, 'charged', 0, u.upstream_id, u.smsc_message_id, u.receipt_key
+    FROM unnest(p_id, p_account_id, p_upstream_id, p_smsc_message_id, p_receipt_key)
+      AS u(id, account_id, upstream_id, smsc_message_id, receipt_key)
     ON CONFLICT DO NOTHING;
 
     IF cardinality(p_back_id) > 0 THEN
         PERFORM 1 FROM account WHERE id = ANY (p_back_account_id) ORDER BY id FOR NO KEY UPDATE;
         WITH ended AS (
             INSERT INTO outcome (message_id, account_id, state, command_status, upstream_id,
-                                 smsc_message_id, released_micro, reason)
+                                 smsc_message_id, receipt_key, released_micro, reason)
             SELECT m.id, m.account_id,
                    CASE WHEN u.micro < m.price_micro THEN 'charged' ELSE 'released' END::outcome_state,
-                   u.status, u.upstream_id, u.smsc_message_id,
+                   u.status, u.upstream_id, u.smsc_message_id, u.receipt_key,
                    least(coalesce(u.micro, m.price_micro), m.price_micro), u.reason
             FROM unnest(p_back_id, p_back_account_id, p_back_upstream_id, p_back_smsc_message_id,
-                        p_back_status, p_back_micro, p_back_reason)
-              AS u(id, account_id, upstream_id, smsc_message_id, status, micro, reason)
+                        p_back_receipt_key, p_back_status, p_back_micro, p_back_reason)
+              AS u(id, account_id, upstream_id, smsc_message_id, receipt_key, status, micro, reason)
             JOIN message m ON m.account_id = u.account_id AND m.id = u.id
             ON CONFLICT DO NOTHING
             RETURNING message_id, account_id, released_micro, reason
