@@ -1,0 +1,1 @@
+"""The commands of smpp-proxy, one file for each kind; cli.py puts them together."""

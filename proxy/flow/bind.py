@@ -1,0 +1,176 @@
+"""Step 1: who is this, and may it come in."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import structlog
+
+from proxy.flow.message import Account, EsmeSession
+from proxy.smpp import vocabulary as smpp
+from proxy.store import accounts
+from proxy.store.accounts import LoginRow
+from proxy.store.database import UNREACHABLE
+from proxy.store.passwords import verify_password
+from proxy.telemetry import metrics
+
+log = structlog.get_logger()
+
+_SLOW_DOWN_S = (0.0, 0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""Delay of the answer to the n-th failure in a row from one address."""
+_ADDRESSES_MAX = 10_000
+_VERIFIED_MAX = 10_000
+_HASHING_MAX = 2
+"""How many passwords are verified at once; each takes 19 MiB and a core for a while."""
+
+
+class Bound(NamedTuple):
+    """The answer to a bind: a status, and who it is when that is ESME_ROK."""
+
+    status: int
+    account: Account | None = None
+    login_id: int = 0
+
+
+class Registry:
+    """The accounts that have sessions on this proxy."""
+
+    def __init__(self) -> None:
+        self.accounts: dict[int, Account] = {}
+
+    def enter(self, login: LoginRow) -> Account:
+        """The account of a login, with its newest settings."""
+        account = self.accounts.get(login.account_id)
+        if account is None:
+            account = self.accounts[login.account_id] = Account(
+                login.account_id, login.account_name
+            )
+        account.enabled = login.enabled
+        account.max_binds = login.max_binds
+        account.insufficient_status = login.insufficient_status
+        return account
+
+    def forget_if_empty(self, account: Account) -> None:
+        """An account without sessions is not remembered."""
+        if not account.sessions:
+            self.accounts.pop(account.id, None)
+
+    async def refresh(self, pool: Any, account_ids: list[int]) -> None:
+        """Read settings again; sessions of a disabled account or of a login that is gone end."""
+        known = [a for a in account_ids if a in self.accounts]
+        if not known:
+            return
+        logins = await accounts.logins_of_accounts(pool, known)
+        valid = {login.login_id: login for login in logins}
+        for login in logins:
+            if login.account_id in self.accounts:
+                self.enter(login)
+        for account_id in known:
+            account = self.accounts.get(account_id)
+            for session in list(account.sessions) if account else ():
+                login_now = valid.get(session.login_id)
+                if login_now is None or not login_now.enabled:
+                    session.unbind("the account is disabled")
+
+
+class Bind:
+    """Authenticates without blocking the event loop, and slows down who guesses."""
+
+    def __init__(
+        self, pool: Callable[[], Any], registry: Registry, record_event: Callable[..., None]
+    ) -> None:
+        self._pool = pool
+        self._registry = registry
+        self._record_event = record_event
+        self._hashing = asyncio.Semaphore(_HASHING_MAX)
+        self._failures: OrderedDict[str, int] = OrderedDict()
+        # A password that was right is not hashed again: a reconnecting client with many binds
+        # would cost a core otherwise.  Kept as a keyed digest, under the hash it was right for.
+        self._key = secrets.token_bytes(32)
+        self._verified: OrderedDict[str, bytes] = OrderedDict()
+
+    async def authenticate(
+        self, system_id: str, password: str, peer_address: str, bind_type: str
+    ) -> Bound:
+        """Whom a bind request is from, or the status that refuses it.
+
+        0x0F for an unknown system_id, 0x0E for a wrong password, 0x0D for an account that is
+        disabled or has all its binds, 0x08 when the database can't be asked.
+        """
+        try:
+            login = await accounts.find_login(self._pool(), system_id)
+        except UNREACHABLE:
+            metrics.BINDS.labels("ledger_unreachable").inc()
+            return Bound(smpp.ESME_RSYSERR)
+        if login is None:
+            await self._failed(peer_address)
+            return self._refuse(smpp.ESME_RINVSYSID, "unknown system_id", system_id, peer_address)
+        if not await self._password_is_right(login, password):
+            await self._failed(peer_address)
+            return self._refuse(
+                smpp.ESME_RINVPASWD, "wrong password", system_id, peer_address, login
+            )
+        self._failures.pop(peer_address, None)
+        if not login.enabled:
+            return self._refuse(
+                smpp.ESME_RBINDFAIL, "the account is disabled", system_id, peer_address, login
+            )
+        account = self._registry.enter(login)
+        if len(account.sessions) >= account.max_binds:
+            return self._refuse(
+                smpp.ESME_RBINDFAIL, "all binds are in use", system_id, peer_address, login
+            )
+        metrics.BINDS.labels("ok").inc()
+        self._record_event(
+            "bound", f"{system_id} bound as {bind_type} from {peer_address}",
+            account_id=login.account_id,
+        )  # fmt: skip
+        return Bound(smpp.ESME_ROK, account, login.login_id)
+
+    def left(self, session: EsmeSession, reason: str) -> None:
+        """A bound session ended."""
+        account = session.account
+        account.sessions.discard(session)
+        self._registry.forget_if_empty(account)
+        self._record_event(
+            "unbound", f"{session.system_id} unbound: {reason}", account_id=account.id
+        )
+
+    def _refuse(
+        self, status: int, reason: str, system_id: str, peer: str, login: LoginRow | None = None
+    ) -> Bound:
+        metrics.BINDS.labels("refused").inc()
+        # An unknown system_id is the peer's text: not part of the event, which is counted.
+        name = system_id if login else "unknown system_id"
+        what = reason if login else "no such login"
+        self._record_event(
+            "bind_refused", f"Bind of {name} from {peer} refused: {what}",
+            severity="warning", account_id=login.account_id if login else 0,
+        )  # fmt: skip
+        return Bound(status)
+
+    async def _password_is_right(self, login: LoginRow, password: str) -> bool:
+        digest = hashlib.blake2b(password.encode("latin-1"), key=self._key).digest()
+        known = self._verified.get(login.password_hash)
+        if known is not None and secrets.compare_digest(known, digest):
+            return True
+        async with self._hashing:
+            right = await asyncio.to_thread(verify_password, login.password_hash, password)
+        if right:
+            self._verified[login.password_hash] = digest
+            if len(self._verified) > _VERIFIED_MAX:
+                self._verified.popitem(last=False)
+        return right
+
+    async def _failed(self, peer_address: str) -> None:
+        """Each failure in a row from an address makes it wait longer for its answer."""
+        failures = self._failures.pop(peer_address, 0) + 1
+        self._failures[peer_address] = failures
+        if len(self._failures) > _ADDRESSES_MAX:
+            self._failures.popitem(last=False)
+        await asyncio.sleep(_SLOW_DOWN_S[min(failures, len(_SLOW_DOWN_S) - 1)])

@@ -1,0 +1,179 @@
+"""Step 5: the upstream has answered, or has not.  One transaction for all answers, then the client.
+
+Promise 4 stands here: a client is answered only from `_committed`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from typing import Any
+
+from proxy.config import StatusSettings
+from proxy.flow.message import Message, Upstream
+from proxy.smpp import vocabulary as smpp
+from proxy.smpp.pdu import leading_c_octets, refused_destinations
+from proxy.store import ledger
+from proxy.store.group_commit import Lane
+from proxy.store.ids import IdMint
+from proxy.store.ledger import Settlement
+from proxy.telemetry import metrics
+
+Answer = tuple[Message, int, bytes]
+"""The message, the upstream's command_status, the body of its response."""
+
+
+class Settle:
+    """Turns answers into outcomes, and outcomes into the client's responses."""
+
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[Any]],
+        mint: IdMint,
+        status: StatusSettings,
+        record_event: Callable[..., None],
+    ) -> None:
+        self._status = status
+        self._record_event = record_event
+        self.held_micro = 0
+        """Charged on this proxy and without an outcome: what is on its way."""
+        self.lane: Lane[Settlement, set[int]] = Lane(
+            "settle",
+            connect=connect,
+            execute=partial(_execute, mint),
+            committed=self._committed,
+            failed=self._failed,
+            retry=True,
+        )
+
+    def answered(self, upstream: Upstream, answers: Iterable[Answer], late: bool = False) -> None:
+        """Responses of the upstream: charged when it took the message, released when not."""
+        settlements = []
+        key_of, upstream_id = upstream.response_key, upstream.id
+        for message, status, body in answers:
+            if status != smpp.ESME_ROK:
+                settlements.append(
+                    Settlement(
+                        message, upstream_id, status, body=body, released=True, late=late,
+                        reason=f"refused by {upstream.name}: {smpp.status_name(status)}",
+                    )  # fmt: skip
+                )
+                continue
+            smsc_message_id = leading_c_octets(body)
+            settlement = Settlement(
+                message, upstream_id, status, smsc_message_id=smsc_message_id,
+                receipt_key=key_of(smsc_message_id), body=body, late=late,
+            )  # fmt: skip
+            if message.command_id == smpp.SUBMIT_MULTI:
+                _give_back_refused_destinations(settlement)
+            settlements.append(settlement)
+        self.lane.add(settlements)
+
+    def doubtful(self, upstream: Upstream, messages: list[Message], reason: str) -> None:
+        """Written, but nobody knows whether the upstream took them."""
+        self.lane.add(
+            [
+                Settlement(m, upstream.id, self._status.in_doubt, in_doubt=True, reason=reason)
+                for m in messages
+            ]
+        )
+
+    def not_sent(self, messages: list[Message], reason: str) -> None:
+        """Charged, but not one octet was written: released."""
+        self.lane.add(
+            [Settlement(m, None, self._status.no_upstream, released=True, reason=reason)
+             for m in messages]  # fmt: skip
+        )
+
+    def not_charged(self, messages: list[Message], status: int) -> None:
+        """The charge failed: the client hears it now, and should the debit exist, it is undone.
+
+        The connection may have broken after the commit; the database knows, when it is back.
+        """
+        for message in messages:
+            self._respond(message, status, b"")
+        self.lane.add(
+            [
+                Settlement(
+                    m, None, status, released=True, late=True, reason="the charge was not confirmed"
+                )
+                for m in messages
+                if hasattr(m, "id")
+            ]
+        )
+
+    def _committed(self, batch: list[Settlement], released: set[int]) -> None:
+        accepted: Counter[int] = Counter()
+        doubtful: Counter[int] = Counter()
+        refused: Counter[tuple[int, str]] = Counter()
+        released_micro = 0
+        for settlement in batch:
+            message = settlement.message
+            if not settlement.late:
+                self.held_micro -= message.price_micro
+            if settlement.in_doubt:
+                doubtful[message.account.id] += 1
+            elif settlement.status == smpp.ESME_ROK:
+                accepted[message.account.id] += 1
+            else:
+                refused[message.account.id, settlement.reason or ""] += 1
+            if settlement.released and message.id in released:
+                back = settlement.back_micro
+                released_micro += message.price_micro if back is None else back
+            if not settlement.late:
+                self._respond(message, settlement.status, settlement.body)
+        metrics.MESSAGES.labels("charged").inc(accepted.total())
+        for account_id, count in accepted.items():
+            self._record_event(
+                "submit_accepted", "Submit accepted", account_id=account_id, count=count
+            )
+        if not doubtful and not refused:
+            return
+        metrics.MESSAGES.labels("in_doubt").inc(doubtful.total())
+        metrics.MESSAGES.labels("released").inc(refused.total())
+        metrics.CREDITS_RELEASED.inc(released_micro / 1e6)
+        for account_id, count in doubtful.items():
+            self._record_event(
+                "message_in_doubt", "Message in doubt: the upstream did not answer",
+                severity="error", account_id=account_id, count=count,
+            )  # fmt: skip
+        for (account_id, reason), count in refused.items():
+            self._record_event(
+                "message_released", f"Message not sent, credit released: {reason}",
+                severity="warning", account_id=account_id, count=count,
+            )  # fmt: skip
+
+    def _respond(self, message: Message, status: int, body: bytes) -> None:
+        session = message.session
+        session.open_requests -= 1
+        if status == smpp.ESME_ROK:
+            # What stands behind the upstream's message id (unsuccess_sme, TLVs) stays.
+            end = body.find(b"\0") + 1
+            rest = body[end:] if end else b""
+            if not rest and message.command_id == smpp.SUBMIT_MULTI:
+                rest = b"\0"
+            body = b"%d\0%b" % (message.id, rest)
+        else:
+            body = b""
+        session.respond(message.command_id | smpp.RESP, status, message.sequence_number, body)
+
+    def _failed(self, batch: list[Settlement]) -> None:
+        """The database refuses this settlement for ever: the hold stays, and the sweep lists it."""
+        for settlement in batch:
+            if not settlement.late:
+                self._respond(settlement.message, self._status.in_doubt, b"")
+
+
+def _give_back_refused_destinations(settlement: Settlement) -> None:
+    """A submit_multi costs per destination: what the response lists as unsuccessful is released."""
+    message = settlement.message
+    refused = min(refused_destinations(settlement.body), message.destinations)
+    if refused:
+        settlement.released = True
+        settlement.back_micro = message.price_micro // message.destinations * refused
+        settlement.reason = f"{refused} of {message.destinations} destinations refused"
+
+
+async def _execute(mint: IdMint, connection: Any, batch: list[Settlement]) -> set[int]:
+    return await ledger.settle(connection, mint, batch)

@@ -1,0 +1,195 @@
+"""What both sides of the proxy have in common: a socket that speaks SMPP.
+
+One write per peer per batch: octets to send are collected and written when the event loop comes
+round.  A peer that does not read gets nothing more read from it (back-pressure), so its buffer
+stays bounded by what its windows allow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+import structlog
+
+from proxy.smpp import vocabulary as smpp
+from proxy.smpp.framing import Framer, Pdu, pack_pdu
+from proxy.smpp.session import SessionState, refusal
+from proxy.smpp.timers import Action, Limits, LinkTimes, next_action
+from proxy.telemetry import metrics
+
+log = structlog.get_logger()
+
+_TICK_S = 1.0
+_CLOSE_AFTER_S = 5.0
+_WRITE_HIGH_OCTETS = 1 << 20
+
+
+class SmppConnection(asyncio.Protocol):
+    """One connection in one state; subclasses say what its PDUs mean."""
+
+    side = ""
+    """For the metrics: who is at the other end."""
+
+    def __init__(
+        self, max_pdu_octets: int, limits: Limits, may_send: dict[SessionState, frozenset[int]]
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._framer = Framer(max_pdu_octets)
+        self._limits = limits
+        self._may_send = may_send
+        self._outbox: list[bytes] = []
+        self._sequence = 0
+        self._ticking: asyncio.TimerHandle | None = None
+        self.transport: asyncio.Transport | None = None
+        self.peer_address = ""
+        self.closing_reason = "the peer closed the connection"
+        self.state = SessionState.OPEN
+        now = self._loop.time()
+        self.times = LinkTimes(now, now, now)
+
+    # ------------------------------------------------------------------ asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """TCP_NODELAY is asyncio's and uvloop's default."""
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(high=_WRITE_HIGH_OCTETS)
+        peer = transport.get_extra_info("peername")
+        self.peer_address = str(peer[0]) if peer else ""
+        self._ticking = self._loop.call_later(_TICK_S, self._tick)
+
+    def data_received(self, data: bytes) -> None:
+        """Cut into PDUs and hand on what the state allows, as one list."""
+        self.times.received = self._loop.time()
+        self.pdus_received(self._framer.feed(data))
+        if self._framer.error is not None and self.state != SessionState.CLOSED:
+            log.warning("framing_error", side=self.side, peer=self.peer_address)
+            self.send(self._framer.error)
+            self.close("a PDU with an impossible length")
+
+    def pause_writing(self) -> None:
+        """The peer does not read: neither do we."""
+        if self.transport is not None:
+            self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """The peer reads again."""
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Whatever the reason: `lost` is called once."""
+        self.state = SessionState.CLOSED
+        if self._ticking is not None:
+            self._ticking.cancel()
+        self._outbox.clear()
+        if exc is not None:
+            self.closing_reason = f"the connection broke: {exc}"
+        self.lost(self.closing_reason)
+
+    # --------------------------------------------------------------------- for subclasses
+
+    def pdus_received(self, pdus: list[Pdu]) -> None:
+        """All PDUs of one read."""
+        raise NotImplementedError
+
+    def lost(self, reason: str) -> None:
+        """The connection is gone."""
+        raise NotImplementedError
+
+    def check(self, now: float) -> None:
+        """Called about once a second while the connection lives."""
+
+    def common(self, command_id: int, status: int, sequence_number: int) -> bool:
+        """Handle what is the same on both sides; False when the subclass has to."""
+        if command_id == smpp.ENQUIRE_LINK:
+            self.send(pack_pdu(smpp.ENQUIRE_LINK_RESP, 0, sequence_number))
+        elif command_id == smpp.ENQUIRE_LINK_RESP:
+            self.times.enquired = None
+        elif command_id == smpp.UNBIND:
+            self.send(pack_pdu(smpp.UNBIND_RESP, 0, sequence_number))
+            self.close("the peer unbound")
+        elif command_id == smpp.UNBIND_RESP:
+            self.close(self.closing_reason)
+        elif command_id not in self._may_send[self.state]:
+            answer = refusal(command_id, self.state)
+            if answer is not None:
+                self.respond(answer[0], answer[1], sequence_number, b"")
+            log.info(
+                "command_refused", side=self.side, peer=self.peer_address,
+                command=smpp.command_name(command_id), state=self.state.name,
+            )  # fmt: skip
+        else:
+            return False
+        return True
+
+    def count(self, direction: str, command_id: int, status: int, number: int = 1) -> None:
+        """Into smpp_proxy_pdus_total."""
+        metrics.pdu_counter(
+            self.side, direction, smpp.command_name(command_id), smpp.status_name(status)
+        ).inc(number)
+
+    # ------------------------------------------------------------------------ sending
+
+    def send(self, octets: bytes) -> None:
+        """Queue octets for the next write."""
+        if self.state == SessionState.CLOSED:
+            return
+        if not self._outbox:
+            self._loop.call_soon(self._flush)
+        self._outbox.append(octets)
+
+    def respond(self, command_id: int, status: int, sequence_number: int, body: bytes) -> None:
+        """Send a response; nothing happens when the connection is gone."""
+        self.send(pack_pdu(command_id, status, sequence_number, body))
+        self.count("out", command_id, status)
+
+    def _flush(self) -> None:
+        transport = self.transport
+        if self._outbox and transport is not None and not transport.is_closing():
+            transport.write(b"".join(self._outbox))
+        self._outbox.clear()
+
+    def next_sequence(self) -> int:
+        """For requests that need no window slot (enquire_link, unbind)."""
+        self._sequence = self._sequence % smpp.SEQUENCE_MAX + 1
+        return self._sequence
+
+    # ------------------------------------------------------------------------ leaving
+
+    def unbind(self, reason: str) -> None:
+        """Ask the peer to leave; it is closed when it answers, or after a while."""
+        if self.state in (SessionState.CLOSED, SessionState.OPEN):
+            self.close(reason)
+            return
+        self.closing_reason = reason
+        self.send(pack_pdu(smpp.UNBIND, 0, self.next_sequence()))
+        self._loop.call_later(_CLOSE_AFTER_S, self.close, reason)
+
+    def close(self, reason: str) -> None:
+        """Close once what is queued is written."""
+        if self.state == SessionState.CLOSED:
+            return
+        self._flush()
+        self.state = SessionState.CLOSED
+        self.closing_reason = reason
+        if self.transport is not None:
+            self.transport.close()
+            # A peer that never reads would keep the socket open.
+            self._loop.call_later(_CLOSE_AFTER_S, self.transport.abort)
+
+    def _tick(self) -> None:
+        if self.state == SessionState.CLOSED:
+            return
+        self._ticking = self._loop.call_later(_TICK_S, self._tick)
+        now = self._loop.time()
+        self.check(now)
+        bound = self.state != SessionState.OPEN
+        action = next_action(self.times, self._limits, bound=bound, now=now)
+        if action is Action.ENQUIRE:
+            self.times.enquired = now
+            self.send(pack_pdu(smpp.ENQUIRE_LINK, 0, self.next_sequence()))
+        elif action is Action.CLOSE_INACTIVE:
+            self.unbind(action.value)
+        elif action is not Action.NONE:
+            self.close(action.value)

@@ -1,0 +1,289 @@
+"""The customers' side: an SMPP server.
+
+A session hands its submits to the flow in one list per read, and answers whatever needs no
+database at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from proxy.config import SmppSettings
+from proxy.flow.bind import Bind
+from proxy.flow.deliver import Deliver
+from proxy.flow.message import Account
+from proxy.flow.operate import Operate
+from proxy.flow.submit import Request, Submit
+from proxy.links.connection import SmppConnection
+from proxy.smpp import vocabulary as smpp
+from proxy.smpp.framing import Pdu, pack_pdu
+from proxy.smpp.pdu import BIND, READERS, PduError
+from proxy.smpp.rewrite import without_tlvs
+from proxy.smpp.session import BIND_TYPE, ESME_MAY_SEND, STATE_OF_BIND, SessionState
+from proxy.smpp.timers import Limits
+from proxy.smpp.tlv import pack_tlv
+from proxy.smpp.window import Window
+from proxy.telemetry import metrics
+from proxy.telemetry.tasks import Tasks
+
+log = structlog.get_logger()
+
+_OPERATIONS = frozenset({smpp.QUERY_SM, smpp.CANCEL_SM, smpp.REPLACE_SM})
+_SENDERS = (SessionState.BOUND_TX, SessionState.BOUND_TRX)
+_RECEIVERS = (SessionState.BOUND_RX, SessionState.BOUND_TRX)
+_TLVS_SINCE = 0x34
+Done = Callable[[int | None], None]
+
+
+class EsmeSession(SmppConnection):
+    """One connection of a customer."""
+
+    side = "esme"
+    account: Account
+    login_id = 0
+    system_id = ""
+
+    def __init__(self, server: EsmeServer) -> None:
+        s = server.settings
+        super().__init__(
+            s.max_pdu_octets,
+            Limits(
+                s.session_init_timeout_s, s.enquire_link_s, s.inactivity_timeout_s,
+                s.response_timeout_s,
+            ),
+            ESME_MAY_SEND,
+        )  # fmt: skip
+        self._server = server
+        self._settings = s
+        self._deliveries: Window[Done] = Window(s.deliver_window_max)
+        self._waiting: list[Pdu] | None = None
+        """PDUs that came while a bind is being authenticated."""
+        self._interface_version = smpp.INTERFACE_VERSION
+        self.open_requests = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Refuse more connections than configured."""
+        super().connection_made(transport)
+        if len(self._server.connections) >= self._settings.max_sessions:
+            log.warning("too_many_connections", peer=self.peer_address)
+            self.close("too many connections")
+            return
+        self._server.connections.add(self)
+
+    # ------------------------------------------------------------------------ requests
+
+    def pdus_received(self, pdus: list[Pdu]) -> None:
+        """Submits go to the flow as one list; the rest is handled one by one."""
+        if self._waiting is not None:
+            self._waiting.extend(pdus)
+            return
+        requests: list[Request] = []
+        for number, (command_id, status, sequence_number, body) in enumerate(pdus):
+            if command_id in READERS and self.state in _SENDERS:
+                requests.append((command_id, sequence_number, body))
+                continue
+            if requests:  # keep the order of arrival
+                self._submit(requests)
+                requests = []
+            if self.state == SessionState.CLOSED:
+                return
+            self.count("in", command_id, status)
+            self._other(command_id, status, sequence_number, body)
+            if self._waiting is not None:
+                self._waiting.extend(pdus[number + 1 :])
+                return
+        if requests:
+            self._submit(requests)
+
+    def _submit(self, requests: list[Request]) -> None:
+        self.times.active = self.times.received
+        for command_id in READERS:
+            number = sum(1 for request in requests if request[0] == command_id)
+            if number:
+                self.count("in", command_id, 0, number)
+        self._server.submit.received(self, requests, self._settings.window_max)
+
+    def _other(self, command_id: int, status: int, sequence_number: int, body: bytes) -> None:
+        if self.common(command_id, status, sequence_number):
+            return
+        if command_id in smpp.BINDS:
+            self._bind(command_id, sequence_number, body)
+        elif command_id in (smpp.DELIVER_SM_RESP, smpp.DATA_SM_RESP, smpp.GENERIC_NACK):
+            self.times.active = self.times.received
+            done = self._deliveries.answer(sequence_number)
+            if done is not None:
+                done(status if command_id != smpp.GENERIC_NACK else status or smpp.ESME_RSYSERR)
+        elif command_id in _OPERATIONS:
+            self.times.active = self.times.received
+            if self.open_requests >= self._settings.window_max:
+                self.respond(command_id | smpp.RESP, smpp.ESME_RTHROTTLED, sequence_number, b"")
+                return
+            self.open_requests += 1
+            self._server.tasks.spawn(
+                self._server.operate.received(self, command_id, sequence_number, body),
+                smpp.command_name(command_id),
+            )
+
+    # ---------------------------------------------------------------------------- bind
+
+    def _bind(self, command_id: int, sequence_number: int, body: bytes) -> None:
+        try:
+            values, _ = BIND.split(body)
+        except PduError as error:
+            self.respond(command_id | smpp.RESP, error.status, sequence_number, b"")
+            self.close("a malformed bind")
+            return
+        if self._server.submit.draining:
+            self.respond(command_id | smpp.RESP, smpp.ESME_RBINDFAIL, sequence_number, b"")
+            self.close("the proxy is shutting down")
+            return
+        # What follows waits; reading pauses, so that it stays within one buffer.
+        self._waiting = []
+        if self.transport is not None:
+            self.transport.pause_reading()
+        system_id, password = values[0].decode("latin-1"), values[1].decode("latin-1")
+        self._server.tasks.spawn(
+            self._authenticate(command_id, sequence_number, system_id, password, values[3][0]),
+            "bind",
+        )
+
+    async def _authenticate(
+        self, command_id: int, sequence_number: int, system_id: str, password: str, version: int
+    ) -> None:
+        state = STATE_OF_BIND[command_id]
+        # The timer for a session that never binds must not strike one that is being slowed down.
+        self.times.opened = self._loop.time() + self._settings.response_timeout_s
+        bound = await self._server.bind.authenticate(
+            system_id, password, self.peer_address, BIND_TYPE[state]
+        )
+        if self.state == SessionState.CLOSED:
+            return
+        if bound.account is None:
+            self.respond(command_id | smpp.RESP, bound.status, sequence_number, b"")
+            self.close("the bind was refused")
+            return
+        self.account, self.login_id, self.system_id = bound.account, bound.login_id, system_id
+        self._interface_version = version
+        self.state = state
+        self.times.active = self.times.received = self._loop.time()
+        self.account.sessions.add(self)
+        body = self._settings.system_id.encode("latin-1") + b"\0"
+        if version >= _TLVS_SINCE:
+            body += pack_tlv(smpp.TAG_SC_INTERFACE_VERSION, bytes((smpp.INTERFACE_VERSION,)))
+        self.respond(command_id | smpp.RESP, smpp.ESME_ROK, sequence_number, body)
+        metrics.SESSIONS.labels("esme", BIND_TYPE[state]).inc()
+        self._bind_type = BIND_TYPE[state]
+        waiting, self._waiting = self._waiting or [], None
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.resume_reading()
+        if waiting:
+            self.pdus_received(waiting)
+        if self.can_receive:
+            self._server.deliver.receiver_bound(self.account)
+
+    _bind_type = ""
+
+    # -------------------------------------------------------------------------- deliver
+
+    @property
+    def can_receive(self) -> bool:
+        """Bound as receiver or transceiver, and not closing."""
+        return self.state in _RECEIVERS
+
+    @property
+    def deliver_room(self) -> int:
+        """How many more deliveries the session's window takes now."""
+        return self._deliveries.free
+
+    def deliver(self, command_id: int, body: bytes, done: Done) -> None:
+        """Send a deliver_sm or data_sm; `done` gets the status of its response, or None."""
+        if self._interface_version < _TLVS_SINCE and command_id == smpp.DELIVER_SM:
+            body = without_tlvs(body)
+        deadline = self._loop.time() + self._settings.response_timeout_s
+        sequence_number = self._deliveries.register(done, deadline)
+        self.send(pack_pdu(command_id, 0, sequence_number, body))
+        self.count("out", command_id, 0)
+
+    def notify(self, body: bytes) -> None:
+        """Send an alert_notification, which has no response."""
+        self.send(pack_pdu(smpp.ALERT_NOTIFICATION, 0, self.next_sequence(), body))
+        self.count("out", smpp.ALERT_NOTIFICATION, 0)
+
+    # -------------------------------------------------------------------------- leaving
+
+    def check(self, now: float) -> None:
+        """Deliveries that the client does not answer are tried again later."""
+        for _, done in self._deliveries.expire(now):
+            done(None)
+
+    def lost(self, reason: str) -> None:
+        """Tell the flow; what was being delivered finds another session or waits."""
+        self._server.connections.discard(self)
+        if not self.system_id:
+            log.info("connection_closed", peer=self.peer_address, reason=reason)
+            return
+        metrics.SESSIONS.labels("esme", self._bind_type).dec()
+        self._server.bind.left(self, reason)
+        for done in self._deliveries.drain():
+            done(None)
+        self._server.deliver.receiver_left(self.account)
+
+
+class EsmeServer:
+    """The listening sockets and the sessions behind them."""
+
+    def __init__(
+        self,
+        settings: SmppSettings,
+        bind: Bind,
+        submit: Submit,
+        operate: Operate,
+        deliver: Deliver,
+        tasks: Tasks,
+    ) -> None:
+        self.settings = settings
+        self.bind = bind
+        self.submit = submit
+        self.operate = operate
+        self.deliver = deliver
+        self.tasks = tasks
+        self.connections: set[EsmeSession] = set()
+        self.port = 0
+        self._listening: list[Any] = []
+
+    async def start(self) -> None:
+        """Listen; `port` is the real one where 0 was configured.  Raises OSError."""
+        loop = asyncio.get_running_loop()
+        s = self.settings
+        server = await loop.create_server(lambda: EsmeSession(self), s.host, s.port, backlog=512)
+        self.port = server.sockets[0].getsockname()[1]
+        self._listening.append(server)
+        if s.tls is not None:
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            context.load_cert_chain(s.tls.certificate, s.tls.key)
+            self._listening.append(
+                await loop.create_server(
+                    lambda: EsmeSession(self), s.host, s.tls.port, ssl=context, backlog=512
+                )
+            )
+
+    def stop_listening(self) -> None:
+        """No new connections; the sessions stay."""
+        for server in self._listening:
+            server.close()
+
+    async def stop(self) -> None:
+        """Ask every client to leave and wait a moment for them to."""
+        self.stop_listening()
+        for connection in list(self.connections):
+            connection.unbind("the proxy is shutting down")
+        deadline = asyncio.get_running_loop().time() + 5
+        while self.connections and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.02)
+        for connection in list(self.connections):
+            connection.close("the proxy is shutting down")

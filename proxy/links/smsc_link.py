@@ -1,0 +1,206 @@
+"""One bound connection to a carrier."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from typing import Any
+
+import structlog
+
+from proxy.config import UpstreamSettings
+from proxy.flow.message import Message, Operation
+from proxy.links.connection import SmppConnection
+from proxy.smpp import vocabulary as smpp
+from proxy.smpp.framing import Pdu, pack_pdu
+from proxy.smpp.session import BIND_TYPE, SMSC_MAY_SEND, STATE_OF_BIND, SessionState
+from proxy.smpp.timers import Limits
+from proxy.smpp.window import Window
+from proxy.telemetry import metrics
+
+log = structlog.get_logger()
+
+_LATE_MAX = 10_000
+"""Messages in doubt that a link still recognises the answer of."""
+_MAX_PDU_OCTETS = 140_000
+_ANSWERS = frozenset({smpp.SUBMIT_SM_RESP, smpp.DATA_SM_RESP, smpp.SUBMIT_MULTI_RESP})
+_OPERATION_ANSWERS = frozenset(
+    {smpp.QUERY_SM | smpp.RESP, smpp.CANCEL_SM | smpp.RESP, smpp.REPLACE_SM | smpp.RESP}
+)
+_TO_CLIENT = frozenset({smpp.DELIVER_SM, smpp.DATA_SM})
+_SENDERS = (SessionState.BOUND_TX, SessionState.BOUND_TRX)
+
+
+class SmscLink(SmppConnection):
+    """One connection to a carrier, bound as one type."""
+
+    side = "smsc"
+
+    def __init__(self, upstream: Any, bind_command: int) -> None:
+        settings: UpstreamSettings = upstream.settings
+        super().__init__(
+            _MAX_PDU_OCTETS,
+            Limits(settings.connect_timeout_s, settings.enquire_link_s, 0,
+                   settings.response_timeout_s),
+            SMSC_MAY_SEND,
+        )  # fmt: skip
+        self._upstream = upstream
+        self._settings = settings
+        self.bind_command = bind_command
+        self.window: Window[Message | Operation] = Window(settings.window)
+        self._late: OrderedDict[int, Message] = OrderedDict()
+        self._response_seconds = metrics.UPSTREAM_RESPONSE_SECONDS.labels(settings.name)
+        self.gone: asyncio.Future[str] = self._loop.create_future()
+
+    @property
+    def can_send(self) -> bool:
+        """Bound for messages towards the carrier."""
+        return self.state in _SENDERS
+
+    # ------------------------------------------------------------------------- sending
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Bind at once."""
+        super().connection_made(transport)
+        s = self._settings
+        body = b"%b\0%b\0%b\0%c\0\0\0" % (
+            s.system_id.encode("latin-1"),
+            s.password.get_secret_value().encode("latin-1"),
+            s.system_type.encode("latin-1"),
+            smpp.INTERFACE_VERSION,
+        )
+        self.send(pack_pdu(self.bind_command, 0, self.next_sequence(), body))
+        self.count("out", self.bind_command, 0)
+
+    def write(self, messages: list[Message]) -> None:
+        """Register, then write; the caller has looked at the window."""
+        deadline = self._loop.time() + self._settings.response_timeout_s
+        register = self.window.register
+        self.times.active = self._loop.time()
+        self.send(
+            b"".join(
+                [pack_pdu(m.command_id, 0, register(m, deadline), m.body) for m in messages]
+            )
+        )
+        self.count("out", messages[0].command_id, 0, len(messages))
+
+    def operate(self, operation: Operation) -> None:
+        """Relay a query_sm, cancel_sm or replace_sm; the caller has looked at the window."""
+        deadline = self._loop.time() + self._settings.response_timeout_s
+        sequence_number = self.window.register(operation, deadline)
+        self.send(pack_pdu(operation.command_id, 0, sequence_number, operation.body))
+        self.count("out", operation.command_id, 0)
+
+    def next_sequence(self) -> int:
+        """From the same numbers as the window's, so that no two open requests share one."""
+        sequence_number = self.window.register(_NOTHING, 0)
+        self.window.answer(sequence_number)
+        return sequence_number
+
+    # ----------------------------------------------------------------------- receiving
+
+    def pdus_received(self, pdus: list[Pdu]) -> None:
+        """Answers and deliveries go to the flow as lists; the rest is handled one by one."""
+        answers: list[tuple[Message, int, bytes]] = []
+        late: list[tuple[Message, int, bytes]] = []
+        arrivals: list[tuple[int, int, bytes]] = []
+        started: float | None = None
+        for command_id, status, sequence_number, body in pdus:
+            if command_id in _ANSWERS or command_id == smpp.GENERIC_NACK:
+                entry = self.window.open.pop(sequence_number, None)
+                request = entry[1] if entry is not None else None
+                if entry is not None and started is None:
+                    started = entry[0] - self._settings.response_timeout_s
+                if command_id == smpp.GENERIC_NACK:
+                    # Never a success, whatever status it carries.
+                    status = status or smpp.ESME_RUNKNOWNERR  # noqa: PLW2901
+                if isinstance(request, Message):
+                    answers.append((request, status, body))
+                elif isinstance(request, Operation):
+                    request.done(status, body)
+                elif sequence_number in self._late:
+                    late.append((self._late.pop(sequence_number), status, body))
+            elif command_id in _TO_CLIENT and self.state in (
+                SessionState.BOUND_RX, SessionState.BOUND_TRX,
+            ):  # fmt: skip
+                arrivals.append((command_id, sequence_number, body))
+            else:
+                self.count("in", command_id, status)
+                self._other(command_id, status, sequence_number, body)
+        if answers:
+            self.times.active = self.times.received
+            if started is not None:  # the oldest of the batch speaks for all
+                self._response_seconds.observe(self.times.received - started)
+            self._count_answers(answers)
+            self._upstream.answered(answers)
+        if late:
+            self._count_answers(late)
+            self._upstream.answered(late, late=True)
+        if arrivals:
+            self.times.active = self.times.received
+            self.count("in", arrivals[0][0], 0, len(arrivals))
+            self._upstream.arrived(self, arrivals)
+
+    def _count_answers(self, answers: list[tuple[Message, int, bytes]]) -> None:
+        by_kind: dict[tuple[int, int], int] = {}
+        for message, status, _ in answers:
+            kind = (message.command_id, status)
+            by_kind[kind] = by_kind.get(kind, 0) + 1
+        for (command_id, status), number in by_kind.items():
+            self.count("in", command_id | smpp.RESP, status, number)
+
+    def _other(self, command_id: int, status: int, sequence_number: int, body: bytes) -> None:
+        if command_id in _OPERATION_ANSWERS:
+            request = self.window.answer(sequence_number)
+            if isinstance(request, Operation):
+                request.done(status, body)
+        elif command_id == self.bind_command | smpp.RESP and self.state == SessionState.OPEN:
+            self._bound(status)
+        elif command_id == smpp.OUTBIND:
+            # Section 4.1.7: an invitation to bind, which is under way already.
+            log.info("outbind_ignored", upstream=self._settings.name)
+        elif not self.common(command_id, status, sequence_number) and (
+            command_id == smpp.ALERT_NOTIFICATION
+        ):
+            self._upstream.alerted(body)
+
+    def _bound(self, status: int) -> None:
+        if status != smpp.ESME_ROK:
+            self.close(f"the bind was refused: {smpp.status_name(status)}")
+            return
+        self.state = STATE_OF_BIND[self.bind_command]
+        metrics.SESSIONS.labels("smsc", BIND_TYPE[self.state]).inc()
+        self._upstream.link_bound(self)
+
+    # ------------------------------------------------------------------------- leaving
+
+    def check(self, now: float) -> None:
+        """Answers that do not come: the message is in doubt, and its late answer is awaited."""
+        silent: list[Message] = []
+        for sequence_number, request in self.window.expire(now):
+            if isinstance(request, Message):
+                silent.append(request)
+                self._late[sequence_number] = request
+                if len(self._late) > _LATE_MAX:
+                    self._late.popitem(last=False)
+            else:
+                request.done(None, b"")
+        if silent:
+            self._upstream.doubtful(silent, "the upstream did not answer")
+            self._upstream.pump()
+
+    def lost(self, reason: str) -> None:
+        """What was written and not answered is in doubt."""
+        if not self.gone.done():
+            self.gone.set_result(reason)
+        unanswered = self.window.drain()
+        self._upstream.link_lost(
+            self, [request for request in unanswered if isinstance(request, Message)], reason
+        )
+        for request in unanswered:
+            if isinstance(request, Operation):
+                request.done(None, b"")
+
+
+_NOTHING = Operation(0, b"", lambda _status, _body: None)
+

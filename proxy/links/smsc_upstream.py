@@ -1,0 +1,265 @@
+"""A carrier: its links, its backlog, its rate."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+
+import structlog
+
+from proxy.config import UpstreamSettings
+from proxy.flow.deliver import Arrival, Deliver
+from proxy.flow.forward import Forward
+from proxy.flow.message import Message, Operation
+from proxy.flow.settle import Answer, Settle
+from proxy.links.smsc_link import SmscLink
+from proxy.routing.throttle import Throttle
+from proxy.smpp import vocabulary as smpp
+from proxy.smpp.receipt import receipt_key
+from proxy.smpp.session import BIND_TYPE, STATE_OF_BIND
+from proxy.telemetry import metrics
+from proxy.telemetry.tasks import Tasks
+
+log = structlog.get_logger()
+
+_BINDS = {
+    "transceiver": (smpp.BIND_TRANSCEIVER,),
+    "transmitter+receiver": (smpp.BIND_TRANSMITTER, smpp.BIND_RECEIVER),
+}
+_STABLE_S = 10.0
+"""A link that lived this long starts its back-off anew."""
+
+
+class SmscUpstream:
+    """One `[[upstream]]` of the configuration."""
+
+    def __init__(
+        self,
+        settings: UpstreamSettings,
+        upstream_id: int,
+        settle: Settle,
+        deliver: Deliver,
+        tasks: Tasks,
+        record_event: Callable[..., None],
+    ) -> None:
+        self.settings = settings
+        self.name = settings.name
+        self.id = upstream_id
+        self.forward: Forward | None = None
+        """Where the backlog goes when the last link is lost."""
+        self._settle = settle
+        self._deliver = deliver
+        self._tasks = tasks
+        self._record_event = record_event
+        self._links: list[SmscLink] = []
+        self._senders: list[SmscLink] = []
+        self._backlog: deque[Message] = deque()
+        self._stopping = False
+        self._loop = asyncio.get_running_loop()
+        self._throttle = (
+            Throttle(settings.rate, self._loop.time()) if settings.rate is not None else None
+        )
+        self._pumping_later = False
+        self._up = metrics.UPSTREAM_UP.labels(self.name)
+        self._window_used = metrics.WINDOW_USED.labels(self.name)
+        self._window_max = metrics.WINDOW_MAX.labels(self.name)
+        self._up.set(0)
+
+    # ------------------------------------------------------------------ what the flow sees
+
+    def response_key(self, smsc_message_id: str) -> str | None:
+        """The key that receipts are found by, where it differs from the response's id."""
+        if self.settings.response_ids == "as_is":
+            return None
+        key = receipt_key(smsc_message_id, self.settings.response_ids)
+        return None if key == smsc_message_id else key
+
+    @property
+    def bound(self) -> bool:
+        """At least one link can take messages."""
+        return bool(self._senders) and not self._stopping
+
+    @property
+    def room(self) -> int:
+        """How many more messages may be charged for this upstream."""
+        return self.settings.backlog_max - len(self._backlog)
+
+    @property
+    def open_requests(self) -> int:
+        """Requests without an answer, over all links."""
+        return sum(len(link.window.open) for link in self._senders)
+
+    @property
+    def backlog(self) -> int:
+        """Charged messages that wait for a window slot."""
+        return len(self._backlog)
+
+    def send(self, messages: list[Message]) -> None:
+        """Write them, in order, as windows and rate allow; the rest waits."""
+        self._backlog.extend(messages)
+        self.pump()
+
+    def operate(self, operation: Operation) -> bool:
+        """Relay an operation over the link with the most room; False when there is none."""
+        link = max(self._senders, key=lambda one: one.window.free, default=None)
+        if link is None or link.window.free <= 0:
+            return False
+        link.operate(operation)
+        return True
+
+    # ------------------------------------------------------------------- what links tell
+
+    def answered(self, answers: list[Answer], late: bool = False) -> None:
+        """Responses of one read."""
+        self._settle.answered(self, answers, late)
+        self.pump()
+
+    def doubtful(self, messages: list[Message], reason: str) -> None:
+        """Written, and no answer in time."""
+        self._settle.doubtful(self, messages, reason)
+
+    def arrived(self, link: SmscLink, arrivals: list[Arrival]) -> None:
+        """Receipts and MO messages of one read."""
+        self._deliver.received(link, self.id, self.settings.receipt_ids, arrivals)
+
+    def alerted(self, body: bytes) -> None:
+        """An alert_notification."""
+        self._deliver.alerted(body)
+
+    def link_bound(self, link: SmscLink) -> None:
+        """A link is ready."""
+        self._links.append(link)
+        if link.can_send:
+            self._senders.append(link)
+        self._links_changed()
+        self._record_event("upstream_bound", f"Upstream {self.name} bound ({len(self._links)})")
+        log.info(
+            "upstream_bound", upstream=self.name, bind_type=BIND_TYPE[link.state],
+            links=len(self._links),
+        )  # fmt: skip
+        self.pump()
+
+    def link_lost(self, link: SmscLink, unanswered: list[Message], reason: str) -> None:
+        """A link is gone; what it had written is in doubt, what waits goes elsewhere."""
+        if link in self._links:
+            self._links.remove(link)
+            bind_type = BIND_TYPE[STATE_OF_BIND[link.bind_command]]
+            metrics.SESSIONS.labels("smsc", bind_type).dec()
+            if not self._stopping:
+                self._record_event(
+                    "upstream_lost", f"Upstream {self.name} lost a link: {reason}",
+                    severity="error",
+                )  # fmt: skip
+        if link in self._senders:
+            self._senders.remove(link)
+        self._links_changed()
+        if unanswered:
+            self._settle.doubtful(self, unanswered, f"link lost: {reason}")
+        if not self._senders and self._backlog and self.forward is not None:
+            waiting = list(self._backlog)
+            self._backlog.clear()
+            self.forward.send(waiting)
+
+    def _links_changed(self) -> None:
+        self._up.set(len(self._links))
+        self._window_max.set(len(self._senders) * self.settings.window)
+
+    # --------------------------------------------------------------------------- sending
+
+    def pump(self) -> None:
+        """Give the backlog's oldest messages to the links with room."""
+        backlog = self._backlog
+        allowed = len(backlog)
+        if allowed and self._throttle is not None:
+            allowed = min(allowed, self._throttle.available(self._loop.time()))
+            if allowed < len(backlog):
+                self._pump_later(self._throttle.wait_s())
+        while allowed > 0:
+            link = max(self._senders, key=lambda one: one.window.free, default=None)
+            if link is None or link.window.free <= 0:
+                break
+            # Several links share a batch evenly; one link takes all that fits.
+            share = -(-allowed // len(self._senders))
+            number = min(allowed, link.window.free, share)
+            link.write([backlog.popleft() for _ in range(number)])
+            allowed -= number
+            if self._throttle is not None:
+                self._throttle.take(number)
+        self._window_used.set(self.open_requests)
+
+    def _pump_later(self, wait_s: float) -> None:
+        if not self._pumping_later:
+            self._pumping_later = True
+            self._loop.call_later(max(wait_s, 0.001), self._pump_now)
+
+    def _pump_now(self) -> None:
+        self._pumping_later = False
+        self.pump()
+
+    # ------------------------------------------------------------------------ connecting
+
+    def start(self) -> None:
+        """Connect, and keep connected."""
+        for number in range(self.settings.binds):
+            for bind_command in _BINDS[self.settings.bind]:
+                name = f"link {self.name} {number} {smpp.command_name(bind_command)}"
+                self._tasks.spawn(self._keep_linked(bind_command), name)
+
+    async def _keep_linked(self, bind_command: int) -> None:
+        s = self.settings
+        wait_s = s.reconnect_min_s
+        while not self._stopping:
+            started = self._loop.time()
+            reason = await self._one_link(bind_command)
+            if self._stopping:
+                return
+            if self._loop.time() - started > _STABLE_S:
+                wait_s = s.reconnect_min_s
+            # Jitter: a carrier that restarts is not met by everybody in the same instant.
+            pause_s = wait_s * random.uniform(0.5, 1.0)  # noqa: S311
+            log.warning(
+                "upstream_link_down", upstream=self.name, reason=reason,
+                retry_in_s=round(pause_s, 2),
+            )  # fmt: skip
+            await asyncio.sleep(pause_s)
+            wait_s = min(wait_s * 2, s.reconnect_max_s)
+
+    async def _one_link(self, bind_command: int) -> str:
+        """From connecting to losing; returns why it ended."""
+        s = self.settings
+        try:
+            async with asyncio.timeout(s.connect_timeout_s):
+                _, link = await self._loop.create_connection(
+                    partial(SmscLink, self, bind_command), s.host, s.port, ssl=self._tls()
+                )
+        except (OSError, TimeoutError, ssl.SSLError) as error:
+            return str(error) or type(error).__name__
+        return await link.gone
+
+    def _tls(self) -> ssl.SSLContext | None:
+        s = self.settings
+        if not s.tls:
+            return None
+        context = ssl.create_default_context(cafile=str(s.tls_ca) if s.tls_ca else None)
+        if not s.tls_verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return context
+
+    async def stop(self, patience_s: float) -> None:
+        """Wait for open answers, then unbind."""
+        deadline = self._loop.time() + patience_s
+        while (self._backlog or self.open_requests) and self._loop.time() < deadline:
+            await asyncio.sleep(0.02)
+        self._stopping = True
+        for link in list(self._links):
+            link.unbind("the proxy is shutting down")
+        deadline = self._loop.time() + 2
+        while self._links and self._loop.time() < deadline:
+            await asyncio.sleep(0.02)
+        for link in list(self._links):
+            link.close("the proxy is shutting down")

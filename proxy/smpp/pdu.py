@@ -1,0 +1,266 @@
+"""PDU bodies as layouts (data), read into views that keep the octets.
+
+A layout is a list of mandatory fields in the order of the specification.  It is compiled once
+into a regular expression, so that the whole mandatory part is checked and split by one call; only
+when that fails is the body walked field by field, to say which field is wrong.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+from proxy.smpp import vocabulary as smpp
+from proxy.smpp.segments import count_segments
+from proxy.smpp.tlv import TlvError, iter_tlvs
+
+
+class PduError(Exception):
+    """A body that can't be parsed: the peer's fault, answered with `status`."""
+
+    def __init__(self, status: int, field: str) -> None:
+        super().__init__(f"{field} is malformed")
+        self.status = status
+        self.field = field
+
+
+class Field(NamedTuple):
+    """A mandatory parameter: a C-octet string of at most `octets` with its NUL, or one octet."""
+
+    name: str
+    octets: int = 0
+    """0: a one-octet integer."""
+    status: int = smpp.ESME_RINVCMDLEN
+    """What the sender is told when this field is malformed."""
+
+
+class Layout:
+    """The mandatory parameters of one command."""
+
+    __slots__ = ("_match", "fields", "index")
+
+    def __init__(self, *fields: Field) -> None:
+        self.fields = fields
+        self.index = {field.name: number for number, field in enumerate(fields)}
+        pattern = b"".join(
+            rb"([^\0]{0,%d})\0" % (field.octets - 1) if field.octets else rb"(.)"
+            for field in fields
+        )
+        self._match = re.compile(pattern, re.DOTALL).match
+
+    def split(self, body: bytes) -> tuple[tuple[bytes, ...], int]:
+        """The values of all fields, without their NULs, and where the rest begins.
+
+        Raises PduError that names the first malformed field.
+        """
+        match = self._match(body)
+        if match is None:
+            raise self._error(body)
+        return match.groups(), match.end()
+
+    def _error(self, body: bytes) -> PduError:
+        at = 0
+        for field in self.fields:
+            if field.octets:
+                end = body.find(b"\0", at, at + field.octets)
+                if end < 0:
+                    cut_short = len(body) - at < field.octets
+                    return PduError(
+                        smpp.ESME_RINVCMDLEN if cut_short else field.status, field.name
+                    )
+                at = end + 1
+            else:
+                at += 1
+                if at > len(body):
+                    return PduError(smpp.ESME_RINVCMDLEN, field.name)
+        raise AssertionError("a layout and its regular expression disagree")
+
+
+def _address(name: str, octets: int, status: int) -> tuple[Field, Field, Field]:
+    return Field(f"{name}_ton"), Field(f"{name}_npi"), Field(name, octets, status)
+
+
+_SERVICE_TYPE: Final = Field("service_type", 6, smpp.ESME_RINVSERTYP)
+_SOURCE: Final = _address("source_addr", 21, smpp.ESME_RINVSRCADR)
+_DESTINATION: Final = _address("destination_addr", 21, smpp.ESME_RINVDSTADR)
+_MESSAGE_ID: Final = Field("message_id", 65, smpp.ESME_RINVMSGID)
+_AFTER_ADDRESSES: Final = (
+    Field("esm_class"),
+    Field("protocol_id"),
+    Field("priority_flag"),
+    Field("schedule_delivery_time", 17, smpp.ESME_RINVSCHED),
+    Field("validity_period", 17, smpp.ESME_RINVEXPIRY),
+    Field("registered_delivery"),
+    Field("replace_if_present_flag"),
+    Field("data_coding"),
+    Field("sm_default_msg_id"),
+    Field("sm_length"),
+)
+
+BIND: Final = Layout(  # section 4.1.1
+    Field("system_id", 16, smpp.ESME_RINVSYSID),
+    # The specification says 9; many carriers and clients use longer ones.
+    Field("password", 65, smpp.ESME_RINVPASWD),
+    Field("system_type", 13, smpp.ESME_RINVSYSTYP),
+    Field("interface_version"),
+    Field("addr_ton"),
+    Field("addr_npi"),
+    Field("address_range", 41),
+)
+SUBMIT: Final = Layout(_SERVICE_TYPE, *_SOURCE, *_DESTINATION, *_AFTER_ADDRESSES)  # 4.4.1, 4.6.1
+DATA: Final = Layout(  # section 4.7.1
+    _SERVICE_TYPE,
+    *_address("source_addr", 65, smpp.ESME_RINVSRCADR),
+    *_address("destination_addr", 65, smpp.ESME_RINVDSTADR),
+    Field("esm_class"),
+    Field("registered_delivery"),
+    Field("data_coding"),
+)
+MULTI_HEAD: Final = Layout(_SERVICE_TYPE, *_SOURCE, Field("number_of_dests"))  # section 4.5.1
+MULTI_ADDRESS: Final = Layout(*_DESTINATION)
+MULTI_LIST: Final = Layout(Field("dl_name", 21, smpp.ESME_RINVDLNAME))
+MULTI_TAIL: Final = Layout(*_AFTER_ADDRESSES)
+QUERY: Final = Layout(_MESSAGE_ID, *_SOURCE)  # section 4.8.1
+CANCEL: Final = Layout(_SERVICE_TYPE, _MESSAGE_ID, *_SOURCE, *_DESTINATION)  # section 4.9.1
+REPLACE: Final = Layout(  # section 4.10.1
+    _MESSAGE_ID,
+    *_SOURCE,
+    Field("schedule_delivery_time", 17, smpp.ESME_RINVSCHED),
+    Field("validity_period", 17, smpp.ESME_RINVEXPIRY),
+    Field("registered_delivery"),
+    Field("sm_default_msg_id"),
+    Field("sm_length"),
+)
+ALERT: Final = Layout(  # section 4.12.1
+    *_address("source_addr", 65, smpp.ESME_RINVSRCADR),
+    *_address("esme_addr", 65, smpp.ESME_RINVDSTADR),
+)
+MESSAGE_ID_RESPONSE: Final = Layout(_MESSAGE_ID)
+
+
+class Submission(NamedTuple):
+    """What the proxy reads of a message: the rest stays octets."""
+
+    source_addr: str
+    destination_addr: str
+    """submit_multi: all destinations, joined by commas."""
+    esm_class: int
+    data_coding: int
+    registered_delivery: int
+    segments: int
+    """Per destination."""
+    destinations: int
+
+
+class Content(NamedTuple):
+    """The user data of a PDU and where its parts stand."""
+
+    text: bytes
+    """short_message, or message_payload when that is used."""
+    is_part: bool
+    """Carries sar_* parameters: one segment by definition."""
+    tlvs_at: int
+
+
+def content_at(body: bytes, at: int, sm_length: int) -> Content:
+    """Reads short_message (0 octets for data_sm) and the optional parameters behind it.
+
+    Raises PduError for a short_message that is cut off and for a broken parameter stream.
+    """
+    tlvs_at = at + sm_length
+    if tlvs_at > len(body):
+        raise PduError(smpp.ESME_RINVMSGLEN, "short_message")
+    text = body[at:tlvs_at]
+    is_part = False
+    if tlvs_at < len(body):
+        try:
+            for tag, start, end in iter_tlvs(body, tlvs_at):
+                if tag == smpp.TAG_MESSAGE_PAYLOAD and not sm_length:
+                    text = body[start:end]
+                elif tag == smpp.TAG_SAR_TOTAL_SEGMENTS:
+                    is_part = True
+        except TlvError:
+            raise PduError(smpp.ESME_RINVOPTPARSTREAM, "optional parameters") from None
+    return Content(text, is_part, tlvs_at)
+
+
+def _segments(content: Content, esm_class: int, data_coding: int) -> int:
+    if content.is_part or esm_class & smpp.ESM_UDHI:
+        return 1
+    return count_segments(content.text, data_coding)
+
+
+def read_submit_sm(body: bytes) -> Submission:
+    """Section 4.4.1.  Raises PduError."""
+    v, at = SUBMIT.split(body)
+    esm_class, data_coding, sm_length = v[7][0], v[14][0], v[16][0]
+    if not data_coding and sm_length <= 160 and at + sm_length == len(body):
+        segments = 1
+    else:
+        segments = _segments(content_at(body, at, sm_length), esm_class, data_coding)
+    destination = v[6].decode("latin-1")
+    if not destination:
+        raise PduError(smpp.ESME_RINVDSTADR, "destination_addr")
+    return Submission(
+        v[3].decode("latin-1"), destination, esm_class, data_coding, v[12][0], segments, 1
+    )  # fmt: skip
+
+
+def read_data_sm(body: bytes) -> Submission:
+    """Section 4.7.1.  Raises PduError."""
+    v, at = DATA.split(body)
+    esm_class, registered_delivery, data_coding = v[7][0], v[8][0], v[9][0]
+    segments = _segments(content_at(body, at, 0), esm_class, data_coding)
+    destination = v[6].decode("latin-1")
+    if not destination:
+        raise PduError(smpp.ESME_RINVDSTADR, "destination_addr")
+    return Submission(
+        v[3].decode("latin-1"), destination, esm_class, data_coding, registered_delivery,
+        segments, 1,
+    )  # fmt: skip
+
+
+def read_submit_multi(body: bytes) -> Submission:
+    """Section 4.5.1.  Raises PduError; distribution lists are refused, for nobody can price them."""
+    head, at = MULTI_HEAD.split(body)
+    number_of_dests = head[4][0]
+    if not 1 <= number_of_dests <= 254:
+        raise PduError(smpp.ESME_RINVNUMDESTS, "number_of_dests")
+    destinations: list[str] = []
+    for _ in range(number_of_dests):
+        flag = body[at : at + 1]
+        if flag == b"\x02":
+            raise PduError(smpp.ESME_RINVDLNAME, "dl_name")
+        if flag != b"\x01":
+            raise PduError(smpp.ESME_RINVDESTFLAG, "dest_flag")
+        address, length = MULTI_ADDRESS.split(body[at + 1 : at + 24])
+        if not address[2]:
+            raise PduError(smpp.ESME_RINVDSTADR, "destination_addr")
+        destinations.append(address[2].decode("latin-1"))
+        at += 1 + length
+    tail, length = MULTI_TAIL.split(body[at:])
+    esm_class, data_coding = tail[0][0], tail[7][0]
+    content = content_at(body, at + length, tail[9][0])
+    return Submission(
+        head[3].decode("latin-1"), ",".join(destinations), esm_class, data_coding, tail[5][0],
+        _segments(content, esm_class, data_coding), number_of_dests,
+    )  # fmt: skip
+
+
+READERS: Final = {
+    smpp.SUBMIT_SM: read_submit_sm,
+    smpp.DATA_SM: read_data_sm,
+    smpp.SUBMIT_MULTI: read_submit_multi,
+}
+
+
+def refused_destinations(body: bytes) -> int:
+    """no_unsuccess of a submit_multi_resp (section 4.5.2); 0 when it is missing."""
+    end = body.find(b"\0")
+    return body[end + 1] if 0 <= end < len(body) - 1 else 0
+
+
+def leading_c_octets(body: bytes) -> str:
+    """The C-octet string a body begins with: the message_id of most responses."""
+    end = body.find(b"\0")
+    return (body if end < 0 else body[:end])[:65].decode("latin-1")

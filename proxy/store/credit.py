@@ -1,0 +1,126 @@
+"""Credits that people put into an account or take out of it.
+
+Messages are charged elsewhere, in batches (charge_batch); this is the slow path, one transaction
+for one change, where every refusal is explained.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from asyncpg import Connection
+
+from proxy.credit.money import MAX_MICRO, text_from_micro
+from proxy.store.events import write_event
+from proxy.store.ids import IdMint
+from proxy.store.sql import load
+
+KEY_MAX = 200
+"""The longest idempotency key, in characters: it has to fit an index row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """The credits are in the account (or out of it, for a negative amount)."""
+
+    balance_micro: int
+    """The balance after the change."""
+    ledger_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Exists:
+    """The same key added the same amount before; nothing was changed now."""
+
+    balance_micro: int
+    """The balance of today, not of the first time."""
+    ledger_id: int
+    """The row that the first time wrote."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Nothing was changed; the reason is one sentence for people."""
+
+    reason: str
+
+
+async def add_credit(
+    conn: Connection,
+    account_name: str,
+    amount_micro: int,
+    *,
+    note: str | None = None,
+    by: str,
+    key: str | None = None,
+    mint: IdMint,
+) -> Added | Exists | Refused:
+    """Add credits to an account, or remove them when the amount is negative.
+
+    One transaction, which writes the ledger row and the event and tells every proxy.  The same
+    key with the same amount adds once; with another amount it is refused.
+    """
+    if amount_micro == 0:
+        return Refused("the amount is zero")
+    if key is not None and not 0 < len(key) <= KEY_MAX:
+        return Refused(f"a key has 1 to {KEY_MAX} characters")
+    async with conn.transaction():
+        # The id is minted behind this lock: commands share one node number, and the lock is
+        # what keeps two of them from minting the same id for one account.
+        account = await conn.fetchrow(load("lock_account"), account_name)
+        if account is None:
+            return Refused(f"there is no account {account_name!r}")
+        if key is not None:
+            before = await conn.fetchrow(
+                "SELECT ledger_id, amount_micro FROM credit_key WHERE account_id = $1 AND key = $2",
+                account["id"],
+                key,
+            )
+            if before is not None:
+                return _again(before["ledger_id"], before["amount_micro"], account, amount_micro)
+        refusal = _refusal(account["balance_micro"], account["credit_limit_micro"], amount_micro)
+        if refusal is not None:
+            return refusal
+        ledger_id = mint.mint(1)[0]
+        await conn.execute(
+            load("add_credit"), account["id"], ledger_id, amount_micro, by, note, key
+        )
+        await _tell(conn, account["id"], amount_micro, by)
+    return Added(account["balance_micro"] + amount_micro, ledger_id)
+
+
+def _again(
+    ledger_id: int, first_amount_micro: int, account: dict[str, int], amount_micro: int
+) -> Exists | Refused:
+    """The answer to a key that was used before."""
+    if first_amount_micro != amount_micro:
+        first = text_from_micro(first_amount_micro)
+        return Refused(f"this key was used before, with the amount {first}")
+    return Exists(account["balance_micro"], ledger_id)
+
+
+def _refusal(balance_micro: int, credit_limit_micro: int, amount_micro: int) -> Refused | None:
+    """Why the balance can't be changed by the amount, or None when it can."""
+    if balance_micro + amount_micro > MAX_MICRO:
+        return Refused(f"a balance is at most {text_from_micro(MAX_MICRO)} credits")
+    removable_micro = balance_micro + credit_limit_micro
+    if removable_micro + amount_micro < 0:
+        most = text_from_micro(removable_micro)
+        return Refused(
+            f"only {most} credits can be removed" if removable_micro else "no credits are left"
+        )
+    return None
+
+
+async def _tell(conn: Connection, account_id: int, amount_micro: int, by: str) -> None:
+    """Write the event and wake whoever waits for this account's credits."""
+    amount = text_from_micro(abs(amount_micro))
+    if amount_micro > 0:
+        await write_event(
+            conn, "credit_added", f"Credits added: {amount} by {by}", account_id=account_id
+        )
+    else:
+        await write_event(
+            conn, "credit_removed", f"Credits removed: {amount} by {by}", account_id=account_id
+        )
+    await conn.execute("SELECT pg_notify('smpp_proxy_credit', $1)", str(account_id))

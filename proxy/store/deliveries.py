@@ -1,0 +1,138 @@
+"""The queue towards clients: receipts and mobile-originated messages in the database."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from proxy.store.ids import IdMint, id_at_time
+from proxy.store.sql import load
+
+RECEIPT_SEARCH_S = 14 * 86400
+"""How far back a receipt may look for its message."""
+
+
+class Incoming:
+    """A deliver_sm or data_sm from upstream that has to be kept before it is acknowledged."""
+
+    __slots__ = (
+        "account_id", "attempts", "body", "command_id", "destination_addr", "error", "id", "key",
+        "link", "message_id", "message_state", "received_at", "sequence_number", "source_addr",
+        "upstream_id",
+    )  # fmt: skip
+
+    def __init__(
+        self, link: Any, upstream_id: int, command_id: int, sequence_number: int, body: bytes
+    ) -> None:
+        self.link = link
+        self.upstream_id = upstream_id
+        self.command_id = command_id
+        self.sequence_number = sequence_number
+        self.body = body
+        self.key: str | None = None
+        """What its message is found by; None: not a receipt."""
+        self.message_state: int | None = None
+        self.error: str | None = None
+        self.source_addr = ""
+        self.destination_addr = ""
+        self.id = 0
+        self.account_id: int | None = None
+        """Whose it is: known from the start for an MO, found with the message for a receipt."""
+        self.message_id: int | None = None
+        self.attempts = 0
+        self.received_at = 0.0
+
+
+class Kept:
+    """What keeping a batch told: per item its account and message, and whether it is claimed."""
+
+    __slots__ = ("account_id", "claimed", "message_id")
+
+    def __init__(self, account_id: int, message_id: int | None, claimed: bool) -> None:
+        self.account_id = account_id
+        self.message_id = message_id
+        self.claimed = claimed
+
+
+async def keep(
+    connection: Any, mint: IdMint, batch: list[Incoming], accounts_here: list[int], now: float
+) -> dict[int, Kept]:
+    """Insert what has an account; receipts look for their message by the upstream's id.
+
+    Rows of `accounts_here` are claimed for this node at once.  Returns what was kept by id; a
+    receipt whose message is not known (yet) is missing.
+    """
+    for item, minted in zip(batch, mint.mint(len(batch)), strict=True):
+        item.id = minted
+    rows = await connection.fetch(
+        load("keep_deliveries"),
+        [i.id for i in batch],
+        [i.account_id for i in batch],
+        [i.upstream_id for i in batch],
+        [i.key for i in batch],
+        [i.message_state for i in batch],
+        [i.error for i in batch],
+        [i.command_id for i in batch],
+        [i.body for i in batch],
+        accounts_here,
+        mint.node,
+        id_at_time(now - RECEIPT_SEARCH_S),
+    )
+    return {r["id"]: Kept(r["account_id"], r["message_id"], r["claimed"]) for r in rows}
+
+
+async def claim(connection: Any, account_id: int, node: int, limit: int) -> list[Any]:
+    """Claim up to `limit` waiting rows of an account, oldest first."""
+    rows = await connection.fetch(load("claim_deliveries"), account_id, node, limit)
+    return sorted(rows, key=lambda row: row["id"])
+
+
+async def unclaim(connection: Any, account_id: int, ids: list[int]) -> None:
+    """Leave rows to whoever has a receiver for them."""
+    await connection.execute(
+        "UPDATE delivery SET claimed_by = NULL WHERE account_id = $1 AND id = ANY($2)",
+        account_id,
+        ids,
+    )
+
+
+Ended = tuple[int, int, str, int]
+"""account_id, delivery id, state ('delivered', 'refused', 'expired', or 'later'), status."""
+
+
+async def end(connection: Any, batch: list[Ended], retry_min_s: float, retry_max_s: float) -> None:
+    """Move rows to the history; 'later' puts them back with a growing delay instead."""
+    gone = [e for e in batch if e[2] != "later"]
+    later = [e for e in batch if e[2] == "later"]
+    if gone:
+        await connection.execute(
+            load("end_deliveries"),
+            [e[0] for e in gone],
+            [e[1] for e in gone],
+            [e[2] for e in gone],
+            [e[3] for e in gone],
+        )
+    if later:
+        await connection.execute(
+            load("postpone_deliveries"),
+            [e[0] for e in later],
+            [e[1] for e in later],
+            retry_min_s,
+            retry_max_s,
+        )
+
+
+async def resolve_doubt_by_receipt(connection: Any, item: Incoming) -> tuple[int, int] | None:
+    """A receipt with an unknown id may be for a message whose response was lost.
+
+    It is taken as such only when exactly one message in doubt went to this upstream with these
+    addresses: nothing is guessed.  Returns (account_id, message_id) when that message is
+    now charged.
+    """
+    row = await connection.fetchrow(
+        load("resolve_doubt_by_receipt"),
+        item.upstream_id,
+        item.destination_addr,
+        item.source_addr,
+        item.key,
+    )
+    return None if row is None else (row["account_id"], row["message_id"])

@@ -1,0 +1,138 @@
+"""The hot path's two statements: charge a batch, settle a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from proxy.store.ids import IdMint
+from proxy.store.sql import load
+
+async def charge(
+    connection: Any, mint: IdMint, messages: Iterable[Any]
+) -> tuple[list[Any], list[int | None], set[int]]:
+    """Charge messages (as proxy.flow.message has them) in order of arrival, within each account.
+
+    Their ids are minted here, before the write.
+
+    Returns the messages grouped by account, the balance after each of them (micro-credits, None:
+    refused, not enough credit), and the ids of accounts that are disabled or gone.
+    """
+    by_account: dict[int, list[Any]] = {}
+    for message in messages:
+        account_id = message.account.id
+        group = by_account.get(account_id)
+        if group is None:
+            by_account[account_id] = [message]
+        else:
+            group.append(message)
+    # Accounts ascending: two proxies lock them in the same order.
+    account_ids = sorted(by_account)
+    sizes = [len(by_account[account_id]) for account_id in account_ids]
+    if len(account_ids) == 1:
+        ordered = by_account[account_ids[0]]
+        message_accounts = account_ids * len(ordered)
+    else:
+        ordered = [m for account_id in account_ids for m in by_account[account_id]]
+        message_accounts = [m.account.id for m in ordered]
+    ids = mint.mint(len(ordered))
+    for message, message_id in zip(ordered, ids, strict=True):
+        message.id = message_id
+    row = await connection.fetchrow(
+        load("charge"),
+        account_ids,
+        sizes,
+        ids,
+        message_accounts,
+        [m.login_id for m in ordered],
+        [m.command_id for m in ordered],
+        [m.source_addr for m in ordered],
+        [m.destination_addr for m in ordered],
+        [m.segments for m in ordered],
+        [m.price_micro for m in ordered],
+        [m.esm_class for m in ordered],
+        [m.data_coding for m in ordered],
+        [m.registered_delivery for m in ordered],
+    )
+    unusable = {a for a, usable in zip(account_ids, row[1], strict=True) if not usable}
+    return ordered, row[0], unusable
+
+
+class Settlement:
+    """How one hold ends, or that it is in doubt."""
+
+    __slots__ = (
+        "back_micro", "body", "in_doubt", "late", "message", "reason", "receipt_key", "released",
+        "smsc_message_id", "status", "upstream_id",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        message: Any,
+        upstream_id: int | None,
+        status: int,
+        *,
+        smsc_message_id: str = "",
+        receipt_key: str | None = None,
+        body: bytes = b"",
+        released: bool = False,
+        back_micro: int | None = None,
+        in_doubt: bool = False,
+        late: bool = False,
+        reason: str | None = None,
+    ) -> None:
+        self.message = message
+        self.upstream_id = upstream_id
+        self.status = status
+        """The command_status that the client gets."""
+        self.smsc_message_id = smsc_message_id
+        self.receipt_key = receipt_key
+        self.body = body
+        """The body of the upstream's response."""
+        self.released = released
+        """Gives back all of the price, or back_micro of it."""
+        self.back_micro = back_micro
+        self.in_doubt = in_doubt
+        self.late = late
+        """The message was in doubt before, and its client has been answered."""
+        self.reason = reason
+
+
+async def settle(connection: Any, mint: IdMint, settlements: list[Settlement]) -> set[int]:
+    """Ends holds.  Repeatable: a message that has an outcome keeps it.
+
+    Returns the ids of the messages whose credit was given back by this call.
+    """
+    charged = [s for s in settlements if not s.released and not s.in_doubt]
+    late: list[Settlement] = []
+    back: list[Settlement] = []
+    doubt: list[Settlement] = []
+    if len(charged) != len(settlements):
+        back = [s for s in settlements if s.released]
+        doubt = [s for s in settlements if s.in_doubt]
+    late = [s for s in settlements if s.late]
+    released: list[int] = await connection.fetchval(
+        load("settle"),
+        [s.message.id for s in charged],
+        [s.message.account.id for s in charged],
+        [s.upstream_id for s in charged],
+        [s.smsc_message_id for s in charged],
+        [s.receipt_key for s in charged],
+        [s.message.id for s in back],
+        [s.message.account.id for s in back],
+        [s.upstream_id for s in back],
+        [s.smsc_message_id for s in back],
+        [s.receipt_key for s in back],
+        [s.status for s in back],
+        [s.back_micro for s in back],
+        mint.mint(len(back)),
+        [s.reason for s in back],
+        [s.message.id for s in doubt],
+        [s.message.account.id for s in doubt],
+        [s.upstream_id for s in doubt],
+        [s.reason for s in doubt],
+        [s.message.id for s in late],
+        [s.message.account.id for s in late],
+        "late answer",
+    )
+    return set(released)

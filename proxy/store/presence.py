@@ -1,0 +1,102 @@
+"""This proxy among the others: its node number, and what the database tells it.
+
+The node number is held by an advisory lock for as long as one connection lives; the same
+connection listens for notifications.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import asyncpg
+import structlog
+
+from proxy.store.database import UNREACHABLE
+from proxy.store.ids import NODE_MAX, IdMint
+
+log = structlog.get_logger()
+
+LOCK_CLASS = 0x534D5050  # "SMPP"
+_TAKE_NODE = f"""
+    SELECT n FROM (SELECT $1::integer AS n UNION ALL SELECT generate_series(1, {NODE_MAX})) wanted
+    WHERE n > 0 AND pg_try_advisory_lock({LOCK_CLASS}, n) LIMIT 1
+"""  # noqa: S608 - numbers only
+_FORGET_DEAD_CLAIMS = f"""
+    UPDATE delivery SET claimed_by = NULL
+    WHERE claimed_by IS NOT NULL AND claimed_by NOT IN (
+        SELECT objid::bigint FROM pg_locks
+        WHERE locktype = 'advisory' AND classid = {LOCK_CLASS} AND objsubid = 2
+          AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+"""  # noqa: S608 - numbers only
+
+Listener = Callable[[str], None]
+_CHECK_EVERY_S = 5.0
+
+
+class Presence:
+    """Holds the node number and hands out notifications."""
+
+    def __init__(
+        self, connect: Callable[[], Awaitable[Any]], mint: IdMint, channels: dict[str, Listener]
+    ) -> None:
+        self._connect = connect
+        self._mint = mint
+        self._channels = channels
+        self._connection: asyncpg.Connection | None = None
+
+    async def take_node(self) -> None:
+        """Connect, listen, and take a free node number (the one held before, if possible).
+
+        Rows that a former holder of the number had claimed are free again.
+        """
+        connection = await self._connect()
+        try:
+            node = await connection.fetchval(_TAKE_NODE, self._mint.node)
+            if node is None:
+                raise RuntimeError(f"{NODE_MAX} proxies share this database already")
+            for channel, listener in self._channels.items():
+                await connection.add_listener(channel, _payload_only(listener))
+            if node != self._mint.node:
+                await connection.execute(
+                    "UPDATE delivery SET claimed_by = NULL WHERE claimed_by = $1", node
+                )
+                self._mint.node = node
+            log.info("node_taken", node=node)
+        except BaseException:
+            connection.terminate()
+            raise
+        self._connection = connection
+
+    async def run(self, back: Callable[[], None]) -> None:
+        """Keep the lock: connect again when the connection is lost; `back` is called then."""
+        while True:
+            await asyncio.sleep(_CHECK_EVERY_S)
+            try:
+                if self._connection is None or self._connection.is_closed():
+                    await self.take_node()
+                    back()
+                else:
+                    await self._connection.fetchval("SELECT 1")
+            except UNREACHABLE as error:
+                log.warning("presence_lost", reason=str(error) or repr(error))
+                if self._connection is not None:
+                    self._connection.terminate()
+
+    async def close(self) -> None:
+        """Give the node number back."""
+        if self._connection is not None:
+            self._connection.terminate()
+
+
+async def forget_dead_claims(connection: Any) -> None:
+    """Deliveries claimed by a proxy that is gone are free again."""
+    await connection.execute(_FORGET_DEAD_CLAIMS)
+
+
+def _payload_only(listener: Listener) -> Callable[[Any, int, str, Any], None]:
+    def heard(_connection: Any, _pid: int, _channel: str, payload: Any) -> None:
+        listener(str(payload))
+
+    return heard

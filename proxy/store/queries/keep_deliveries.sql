@@ -1,0 +1,27 @@
+-- $9: accounts with a receiver on this node, $10: the node, $11: the oldest message id to look at
+WITH incoming AS (
+    SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::integer[], $4::text[], $5::smallint[],
+                         $6::text[], $7::smallint[], $8::bytea[])
+      AS i(id, account_id, upstream_id, key, message_state, error, command_id, body)
+), owned AS (
+    SELECT i.id, coalesce(i.account_id, o.account_id) AS account_id, o.message_id,
+           i.key, i.message_state, i.error, i.command_id, i.body
+    FROM incoming i
+    LEFT JOIN LATERAL (
+        SELECT f.account_id, f.message_id FROM outcome f
+        WHERE coalesce(f.receipt_key, f.smsc_message_id) = i.key AND f.upstream_id = i.upstream_id
+          AND f.message_id >= $11
+        ORDER BY f.message_id DESC LIMIT 1      -- carriers reuse ids: the youngest is meant
+    ) o ON i.key IS NOT NULL
+)
+INSERT INTO delivery (id, account_id, kind, message_id, message_state, error, command_id, body,
+                      claimed_by)
+SELECT w.id, w.account_id, CASE WHEN w.key IS NULL THEN 'mo' ELSE 'receipt' END::delivery_kind,
+       w.message_id, w.message_state, w.error, w.command_id, w.body,
+       CASE WHEN w.account_id = ANY ($9::bigint[]) THEN $10::smallint END
+FROM owned w
+WHERE w.account_id IS NOT NULL
+RETURNING id, account_id, message_id, claimed_by IS NOT NULL AS claimed,
+          -- another proxy may have a receiver
+          CASE WHEN claimed_by IS NULL
+               THEN pg_notify('smpp_proxy_delivery', account_id::text) END

@@ -1,0 +1,21 @@
+-- A receipt's source_addr is its message's destination, and the other way round.
+WITH candidate AS (
+    SELECT m.account_id, m.id AS message_id
+    FROM in_doubt d
+    JOIN message m ON m.account_id = d.account_id AND m.id = d.message_id
+    WHERE d.resolved_at IS NULL AND d.upstream_id = $1
+      AND m.source_addr = $2 AND m.destination_addr = $3
+    LIMIT 2
+), only_one AS (
+    SELECT * FROM candidate WHERE (SELECT count(*) FROM candidate) = 1
+), ended AS (
+    INSERT INTO outcome (message_id, account_id, state, command_status, upstream_id,
+                         smsc_message_id, reason)
+    SELECT message_id, account_id, 'charged', 0, $1, $4, 'receipt' FROM only_one
+    ON CONFLICT DO NOTHING
+    RETURNING account_id, message_id
+)
+UPDATE in_doubt d SET resolved_at = clock_timestamp(), resolution = 'receipt'
+FROM ended e
+WHERE d.account_id = e.account_id AND d.message_id = e.message_id
+RETURNING d.account_id, d.message_id

@@ -1,0 +1,96 @@
+"""What the sweep asks of the database.  Every statement may run on several proxies at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from proxy.store.ids import IdMint
+from proxy.store.sql import load
+
+ByAccount = list[tuple[int, int]]
+"""(account_id, count)"""
+
+_MARGIN_S = 30.0
+"""On top of the longest wait: the clocks of several proxies differ a little."""
+_DOUBTS_AT_ONCE = 1000
+
+
+async def lost_holds(connection: Any, answer_within_s: float) -> ByAccount:
+    """Put holds in doubt that are older than any answer may take; returns how many, whose."""
+    rows = await connection.fetch(load("lost_holds"), answer_within_s + _MARGIN_S)
+    return [(row["account_id"], row["count"]) for row in rows]
+
+
+async def resolve_old_doubts(
+    connection: Any, mint: IdMint, policy: str, after_s: float
+) -> ByAccount:
+    """Charge or release what is in doubt for longer than `after_s`; returns how many, whose."""
+    rows = await connection.fetch(
+        "SELECT account_id, message_id, upstream_id FROM in_doubt WHERE resolved_at IS NULL"
+        " AND since < now() - $1 * interval '1 second' ORDER BY since LIMIT $2",
+        after_s,
+        _DOUBTS_AT_ONCE,
+    )
+    if not rows:
+        return []
+    ids = [row["message_id"] for row in rows]
+    account_ids = [row["account_id"] for row in rows]
+    upstream_ids = [row["upstream_id"] for row in rows]
+    nothing: list[Any] = []
+    reasons = ["in doubt for too long"] * len(rows)
+    charged = (ids, account_ids, upstream_ids, [""] * len(ids), [None] * len(ids))
+    released = (
+        ids, account_ids, upstream_ids, [""] * len(ids), [None] * len(ids), [0] * len(ids),
+        [None] * len(ids), mint.mint(len(ids)), reasons,
+    )  # fmt: skip
+    await connection.fetchval(
+        load("settle"),
+        *(charged if policy == "charge" else [nothing] * 5),
+        *(released if policy == "release" else [nothing] * 9),
+        *[nothing] * 4,
+        ids,
+        account_ids,
+        f"policy: {policy}",
+    )
+    counts: dict[int, int] = {}
+    for account_id in account_ids:
+        counts[account_id] = counts.get(account_id, 0) + 1
+    return list(counts.items())
+
+
+async def close_answered_doubts(connection: Any) -> None:
+    """A message that was put in doubt while it waited, and was answered after all."""
+    await connection.execute(
+        "UPDATE in_doubt d SET resolved_at = o.at, resolution = 'late answer' FROM outcome o"
+        " WHERE d.resolved_at IS NULL AND o.account_id = d.account_id"
+        " AND o.message_id = d.message_id"
+    )
+
+
+async def doubts(connection: Any) -> tuple[int, int, float]:
+    """How many messages are in doubt, their micro-credits, and the age of the oldest in s."""
+    row = await connection.fetchrow(load("doubts"))
+    return row["count"], int(row["micro"]), float(row["oldest_s"])
+
+
+async def expire_deliveries(connection: Any, max_age_s: float) -> ByAccount:
+    """End deliveries that waited too long; returns how many, whose."""
+    rows = await connection.fetch(load("expire_deliveries"), max_age_s)
+    return [(row["account_id"], row["count"]) for row in rows]
+
+
+async def accounts_with_due_deliveries(connection: Any, account_ids: list[int]) -> list[int]:
+    """Which of the accounts have deliveries that nobody has claimed and whose time has come."""
+    if not account_ids:
+        return []
+    rows = await connection.fetch(
+        "SELECT a.id FROM unnest($1::bigint[]) AS a(id) WHERE EXISTS (SELECT 1 FROM delivery d"
+        " WHERE d.account_id = a.id AND d.claimed_by IS NULL AND d.next_attempt_at <= now())",
+        account_ids,
+    )
+    return [row["id"] for row in rows]
+
+
+async def deliveries_waiting(connection: Any) -> int:
+    """How many deliveries the clients have not acknowledged."""
+    return int(await connection.fetchval("SELECT count(*) FROM delivery"))

@@ -1,0 +1,219 @@
+"""Accounts, logins and inbound patterns in the database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from proxy.store import accounts, history
+from proxy.store.accounts import (
+    AccountChanges,
+    Changed,
+    Created,
+    LoginAdded,
+    NameTaken,
+    NotFound,
+    SystemIdTaken,
+    changes_from_text,
+)
+from proxy.store.credit import Refused, add_credit
+from proxy.store.database import Database
+from proxy.store.ids import COMMAND_NODE, IdMint
+from proxy.store.passwords import hash_password, verify_password
+
+MINT = IdMint(COMMAND_NODE)
+
+
+@pytest.fixture
+async def conn(database: Database) -> AsyncIterator[Any]:
+    async with database.pool.acquire() as connection:
+        yield connection
+
+
+async def create(conn: Any, name: str, **values: Any) -> Any:
+    return await accounts.create(
+        conn, name, **{"password": "secret", "by": "alice", "mint": MINT} | values
+    )
+
+
+def test_a_password_is_verified_against_its_hash_only() -> None:
+    hashed = hash_password("secret")
+    assert "secret" not in hashed
+    assert verify_password(hashed, "secret")
+    assert not verify_password(hashed, "Secret")
+    assert not verify_password("not a hash", "secret")
+    assert hash_password("secret") != hashed, "every hash has its own salt"
+
+
+async def test_an_account_comes_with_a_login_and_its_first_credits(conn: Any) -> None:
+    created = await create(conn, "bob", credit_micro=2_500_000)
+    assert isinstance(created, Created)
+
+    login = await accounts.find_login(conn, "bob")
+    assert login is not None
+    assert (login.account_id, login.login_id) == (created.account_id, created.login_id)
+    assert (login.account_name, login.enabled, login.max_binds) == ("bob", True, 16)
+    assert login.insufficient_status is None
+    assert verify_password(login.password_hash, "secret")
+
+    [row] = await history.credit_log(conn, "bob")
+    assert (row["operation"], row["by"]) == ("add", "alice")
+    assert str(row["change"]) == str(row["balance"]) == "2.5"
+
+
+async def test_names_and_system_ids_are_unique(conn: Any) -> None:
+    assert isinstance(await create(conn, "bob"), Created)
+    assert await create(conn, "bob", system_id="other") == NameTaken("bob")
+    assert await create(conn, "eve", system_id="bob", credit_micro=1) == SystemIdTaken("bob")
+    assert not await history.account_exists(conn, "eve"), "a refusal leaves nothing behind"
+    assert await accounts.find_login(conn, "other") is None
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"name": ""},
+        {"name": "a b"},
+        {"name": "ok", "system_id": "sixteen_octets_1"},
+        {"name": "a_name_of_more_than_15"},
+        {"name": "ok", "credit_micro": -1},
+    ],
+)
+async def test_what_the_database_would_not_take_is_refused(
+    conn: Any, values: dict[str, Any]
+) -> None:
+    assert isinstance(await create(conn, **values), Refused)
+    assert await history.accounts(conn) == []
+
+
+async def test_creating_the_same_account_at_once_creates_one(database: Database) -> None:
+    async def attempt() -> Any:
+        async with database.pool.acquire() as conn:
+            return await create(conn, "bob", credit_micro=1_000_000)
+
+    outcomes = await asyncio.gather(*(attempt() for _ in range(6)))
+    assert sum(isinstance(outcome, Created) for outcome in outcomes) == 1
+    assert sum(isinstance(outcome, NameTaken) for outcome in outcomes) == 5
+
+
+async def test_an_account_may_have_several_logins(conn: Any) -> None:
+    await create(conn, "bob")
+    await create(conn, "eve")
+    added = await accounts.add_login(conn, "bob", system_id="bob2", password="other")
+    assert isinstance(added, LoginAdded)
+    taken = await accounts.add_login(conn, "eve", system_id="bob2", password="x")
+    assert taken == SystemIdTaken("bob2")
+    nobody = await accounts.add_login(conn, "nobody", system_id="n", password="x")
+    assert nobody == NotFound("nobody")
+
+    login = await accounts.find_login(conn, "bob2")
+    assert login is not None and login.account_name == "bob"
+    logins = await accounts.logins_of_accounts(conn, [login.account_id])
+    assert sorted(row.system_id for row in logins) == ["bob", "bob2"]
+
+
+async def test_values_are_set_together_or_not_at_all(conn: Any) -> None:
+    await create(conn, "bob", credit_micro=1_000_000)
+    values = {
+        "max_binds": "3",
+        "credit_limit": "5",
+        "insufficient_status": "0x40B",
+        "inbound": "4477*, 123,123",
+        "password": "new",
+    }
+    changed = await accounts.set_values(conn, "bob", changes_from_text(values))
+    assert isinstance(changed, Changed)
+    login = await accounts.find_login(conn, "bob")
+    assert login is not None
+    assert (login.max_binds, login.insufficient_status) == (3, 0x40B)
+    assert verify_password(login.password_hash, "new")
+    expected = [("123", login.account_id), ("4477*", login.account_id)]
+    assert await accounts.all_inbound(conn) == expected
+
+    await create(conn, "eve")
+    refused = await accounts.set_values(
+        conn, "eve", AccountChanges(max_binds=1, inbound=("9*", "123"))
+    )
+    assert isinstance(refused, Refused) and "'123' belongs to account 'bob'" in refused.reason
+    eve = await history.account(conn, "eve")
+    assert eve is not None and (eve["max_binds"], eve["inbound"]) == (16, [])
+
+    await accounts.set_values(
+        conn, "bob", changes_from_text({"inbound": "55*", "insufficient_status": "default"})
+    )
+    bob = await history.account(conn, "bob")
+    assert bob is not None and bob["inbound"] == ["55*"]
+    assert bob["insufficient_status"] is None and bob["max_binds"] == 3
+
+
+async def test_a_credit_limit_below_the_debt_is_refused_with_the_debt(conn: Any) -> None:
+    await create(conn, "bob")
+    await accounts.set_values(conn, "bob", AccountChanges(credit_limit_micro=5_000_000))
+    await add_credit(conn, "bob", -3_500_000, by="alice", mint=MINT)
+    refused = await accounts.set_values(conn, "bob", AccountChanges(credit_limit_micro=3_000_000))
+    assert isinstance(refused, Refused) and "owes 3.5 credits" in refused.reason
+    exact = await accounts.set_values(conn, "bob", AccountChanges(credit_limit_micro=3_500_000))
+    assert isinstance(exact, Changed)
+
+
+async def test_a_password_needs_to_know_its_login(conn: Any) -> None:
+    await create(conn, "bob")
+    new_login = AccountChanges(system_id="bob2", password="two")
+    assert isinstance(await accounts.set_values(conn, "bob", new_login), Changed)
+    ambiguous = await accounts.set_values(conn, "bob", AccountChanges(password="x"))
+    assert isinstance(ambiguous, Refused) and "bob, bob2" in ambiguous.reason
+    without = await accounts.set_values(conn, "bob", AccountChanges(system_id="bob3"))
+    assert isinstance(without, Refused)
+    again = AccountChanges(system_id="bob2", password="changed")
+    assert isinstance(await accounts.set_values(conn, "bob", again), Changed)
+    login = await accounts.find_login(conn, "bob2")
+    assert login is not None and verify_password(login.password_hash, "changed")
+    await create(conn, "eve")
+    assert await accounts.set_values(conn, "eve", again) == SystemIdTaken("bob2")
+
+
+async def test_disable_and_enable(conn: Any) -> None:
+    await create(conn, "bob")
+    for enabled in (False, True):
+        assert isinstance(await accounts.set_enabled(conn, "bob", enabled), Changed)
+        login = await accounts.find_login(conn, "bob")
+        assert login is not None and login.enabled is enabled
+    assert await accounts.set_enabled(conn, "nobody", True) == NotFound("nobody")
+
+
+async def test_every_change_is_told_to_the_proxies(conn: Any, database: Database) -> None:
+    heard: asyncio.Queue[str] = asyncio.Queue()
+    listener = await database.connect()
+    try:
+        await listener.add_listener(
+            "smpp_proxy_account", lambda _conn, _pid, _channel, payload: heard.put_nowait(payload)
+        )
+        created = await create(conn, "bob")
+        assert await asyncio.wait_for(heard.get(), 5) == str(created.account_id)
+        await accounts.set_enabled(conn, "bob", False)
+        assert await asyncio.wait_for(heard.get(), 5) == str(created.account_id)
+        await accounts.set_values(conn, "bob", AccountChanges(inbound=("44*",)))
+        assert await asyncio.wait_for(heard.get(), 5) == str(created.account_id)
+    finally:
+        await listener.close()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"colour": "red"},
+        {"max_binds": "many"},
+        {"max_binds": "-1"},
+        {"credit_limit": "-1"},
+        {"credit_limit": "0.0000001"},
+        {"insufficient_status": "0x100000000"},
+        {"password": ""},
+        {"system_id": ""},
+    ],
+)
+def test_unreadable_values(values: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        changes_from_text(values)
