@@ -98,7 +98,10 @@ class Proxy:
         self.settle = Settle(connect, self._mint, s.status, record)
         self.forward = Forward(self.settle.not_sent)
         self.charge = Charge(connect, self._mint, self.forward, self.settle, s.status, record)
-        self.deliver = Deliver(self._pool, connect, self._mint, s.delivery, record, self.tasks)
+        self.deliver = Deliver(
+            self._pool, connect, self._mint, s.delivery, record, self.tasks,
+            answers_settled=self.settle.lane.passed,
+        )  # fmt: skip
         self.bind = Bind(self._pool, self._registry, record)
         self.presence = Presence(
             connect,
@@ -222,12 +225,12 @@ class Proxy:
         return sum(connection.open_requests for connection in self.server.connections)
 
     async def _drain(self) -> None:
-        await self.charge.lane.drained()
+        await self.charge.lane.passed()
         await asyncio.gather(*(u.stop(_DRAIN_S - 10) for u in self._upstreams.values()))
-        await self.settle.lane.drained()
+        await self.settle.lane.passed()
         await self.server.stop()
-        await self.deliver.keep_lane.drained()
-        await self.deliver.end_lane.drained()
+        await self.deliver.keep_lane.passed()
+        await self.deliver.end_lane.passed()
 
 
 class SimulatedUpstream:
@@ -257,7 +260,7 @@ async def _serve(settings: Settings, *, embedded_default: bool, tour: bool) -> i
     simulated: SimulatedUpstream | None = None
     if embedded_default:
         simulated = SimulatedUpstream()
-        settings = settings.model_copy(update={"upstream": (await simulated.start(),)})
+        settings = settings.model_copy(update={"upstream": [await simulated.start()]})
     proxy = Proxy(settings)
     starting = proxy.tasks.spawn(proxy.start(), "start")
     stopping = proxy.tasks.spawn(stop_asked.wait(), "signal")

@@ -25,10 +25,9 @@ from proxy.store.migrations import migrate
 TEMPLATE = "smpp_proxy_template"
 
 
-async def eventually(
+async def _eventually(
     check: Callable[[], bool | Awaitable[bool]], *, timeout_s: float = 10, what: str = ""
 ) -> None:
-    """Returns as soon as `check` is true, and fails when it is not in time."""
     deadline = monotonic() + timeout_s
     while True:
         result = check()
@@ -36,6 +35,12 @@ async def eventually(
             return
         assert monotonic() < deadline, what or "it did not come true"
         await asyncio.sleep(0.005)
+
+
+@pytest.fixture(scope="session")
+def eventually() -> Callable[..., Awaitable[None]]:
+    """`await eventually(check)` returns as soon as `check` is true, or fails after 10 s."""
+    return _eventually
 
 
 @dataclass

@@ -30,8 +30,8 @@ from proxy.telemetry.tasks import Tasks
 
 log = structlog.get_logger()
 
-# A receipt can overtake the response it belongs to, which may still be on its way to the
-# database (of another proxy, even): its message is looked for again after these seconds.
+# A receipt can overtake the response it belongs to, on another link or another proxy: its message
+# is looked for again after these seconds.
 _RETRY_AFTER_S = (0.05, 0.2, 0.5, 1.0, 2.0, 4.0)
 _KEEP_MAX = 20_000
 _RECEIPT_TYPES = (smpp.ESM_RECEIPT, smpp.ESM_INTERMEDIATE_RECEIPT)
@@ -51,12 +51,15 @@ class Deliver:
         settings: DeliverySettings,
         record_event: Callable[..., None],
         tasks: Tasks,
+        *,
+        answers_settled: Callable[[], Awaitable[None]],
     ) -> None:
         self._pool = pool
         self._mint = mint
         self._settings = settings
         self._record_event = record_event
         self._tasks = tasks
+        self._answers_settled = answers_settled
         self.inbound = InboundTable(())
         self.mailboxes: dict[int, Mailbox] = {}
         self.keep_lane: Lane[Incoming, dict[int, Kept]] = Lane(
@@ -125,6 +128,9 @@ class Deliver:
         item.account_id = self.inbound.find(item.destination_addr)
 
     async def _keep(self, connection: Any, batch: list[Incoming]) -> dict[int, Kept]:
+        # A receipt often follows its response at once: first the response's commit, so that the
+        # receipt finds its message and keeps its place in the order.
+        await self._answers_settled()
         here = [account_id for account_id, box in self.mailboxes.items() if box.takes_more]
         return await deliveries.keep(connection, self._mint, batch, here, time.time())
 

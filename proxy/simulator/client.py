@@ -38,6 +38,8 @@ UNBIND_TIMEOUT_S: Final = 2.0
 PARTS_MAX: Final = 255
 """The total of a concatenated message is one octet (3GPP TS 23.040 section 9.2.3.24.1)."""
 
+_ANSWERED: Final = frozenset({smpp.DELIVER_SM, smpp.ENQUIRE_LINK, smpp.UNBIND})
+"""Requests of the server that ESME knows how to answer."""
 _UNLOGGED: Final = logging.CRITICAL + 1
 _STAT_OF_STATE: Final = {int(state): stat for state, stat in smpp.STAT_OF_STATE.items()}
 _RECEIPT_ID: Final = re.compile(rb"\bid:(\S+)", re.IGNORECASE)
@@ -131,8 +133,8 @@ class _Client(ESME):  # type: ignore[misc] # aiosmpplib has no type marker
         self.receipts: dict[str, str] = {}
         """The last "stat" word of each message_id."""
         self._changed = asyncio.Event()
-        self._tasks: list[asyncio.Task[object]] = []
-        self._is_bound = False
+        self._receiving: asyncio.Task[object] | None = None
+        """Ends with the connection; None before the bind."""
         self._unbound = False
 
     async def bind(self) -> None:
@@ -144,12 +146,11 @@ class _Client(ESME):  # type: ignore[misc] # aiosmpplib has no type marker
         except (OSError, IncompleteReadError, SmppError, ValueError) as error:
             # No such host, no route, several addresses that all refuse; hanging up; or nonsense.
             raise ConnectionError(str(error) or repr(error)) from error
-        self._is_bound = True
         self._bound.set()
-        for work in (self._receive_data(), self._connection_keeper()):
-            task = asyncio.create_task(work)
-            task.add_done_callback(lambda _task: self._changed.set())
-            self._tasks.append(task)
+        # ESME's keeper of the connection is left out: it may swallow its own cancellation. The
+        # server's enquire_link are answered, and every wait here has an end.
+        self._receiving = asyncio.create_task(self._receive_data())
+        self._receiving.add_done_callback(lambda _task: self._changed.set())
 
     async def submit(self, message: SubmitSm) -> None:
         """Send a message; its sequence number is then set, its answer comes into `answers`."""
@@ -158,10 +159,14 @@ class _Client(ESME):  # type: ignore[misc] # aiosmpplib has no type marker
     async def until(self, holds: Callable[[], bool]) -> None:
         """Wait until something holds; ConnectionError when the link ends before."""
         while not holds():
-            if any(task.done() for task in self._tasks):
+            if not self._is_connected:
                 raise ConnectionError("the server closed the connection")
             self._changed.clear()
             await self._changed.wait()
+
+    @property
+    def _is_connected(self) -> bool:
+        return self._receiving is not None and not self._receiving.done()
 
     def is_final(self, message_id: str) -> bool:
         """Whether the last receipt of a message tells its final state."""
@@ -173,14 +178,14 @@ class _Client(ESME):  # type: ignore[misc] # aiosmpplib has no type marker
 
         ESME.stop would wait a second for its own tasks, and leave the socket half open.
         """
-        if self._is_bound and not any(task.done() for task in self._tasks):
+        if self._is_connected:
             with contextlib.suppress(TimeoutError, OSError):
                 async with asyncio.timeout(UNBIND_TIMEOUT_S):
                     await self._send_data(Unbind())
                     await self.until(lambda: self._unbound)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._receiving is not None:
+            self._receiving.cancel()
+            await asyncio.gather(self._receiving, return_exceptions=True)
         writer: StreamWriter | None = self._writer
         if writer is not None:
             writer.close()
@@ -201,21 +206,28 @@ class _Client(ESME):  # type: ignore[misc] # aiosmpplib has no type marker
             if not octets.HEADER.size <= length <= octets.PDU_OCTETS_MAX:
                 raise ValueError(f"a PDU of {length} octets")
             body = await self._reader.readexactly(length - octets.HEADER.size)
-            if status and not self._is_bound:
+            if status and self._receiving is None:
                 raise BindRefused(status)
             self._note(command_id, status, sequence, body)
+            if not (command_id & smpp.RESP or command_id in _ANSWERED):
+                await self._refuse(command_id, sequence)
+                continue
             try:
                 command = SmppCommand(command_id)
             except ValueError:
-                if not command_id & smpp.RESP:  # data_sm, alert_notification
-                    nack = GenericNack(sequence, SmppCommandStatus.ESME_RINVCMDID)
-                    await self._send_data(nack)
-                continue
+                continue  # an answer to nothing that was asked
             try:
                 known = SmppCommandStatus(status)
             except ValueError:
                 known = SmppCommandStatus.ESME_RUNKNOWNERR
             return head + body, PduHeader(length, command, known, sequence)
+
+    async def _refuse(self, command_id: int, sequence: int) -> None:
+        """Refuse a request that a small client has no use for (aiosmpplib's nack says "OK")."""
+        if self._receiving is None:
+            raise ValueError(f"{smpp.command_name(command_id)} before the answer to the bind")
+        if command_id != smpp.ALERT_NOTIFICATION:  # which nobody answers, section 4.12
+            await self._send_data(GenericNack(sequence, SmppCommandStatus.ESME_RINVCMDID))
 
     def _note(self, command_id: int, status: int, sequence: int, body: bytes) -> None:
         if command_id in (smpp.SUBMIT_SM_RESP, smpp.GENERIC_NACK):

@@ -313,9 +313,9 @@ class SimulatedSmsc:
             if command_id == smpp.SUBMIT_MULTI:
                 body += unsuccess(message.submit)
             message.answered(self.options.receipt_delay_s)
-            if self.options.receipts and message.receipt_asked:
-                self._later(self.options.receipt_delay_s, partial(self._send_receipts, message))
         link.send(octets.build(command_id | smpp.RESP, status, sequence, body))
+        if message is not None and self.options.receipts and message.receipt_asked:
+            self._later(self.options.receipt_delay_s, partial(self._send_receipts, message))
 
     def _send_receipts(self, message: Message) -> None:
         for body in message.receipts():

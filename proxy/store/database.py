@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from time import monotonic
 from typing import Any, Final
@@ -106,9 +107,10 @@ class Database:
                     min_size=POOL_MIN, max_size=POOL_MAX, connect=self._connect_for_pool
                 )
                 return
-            except (*UNREACHABLE, *_REFUSED, EmbeddedPostgresError) as error:
+            except (*UNREACHABLE, *_REFUSED, EmbeddedPostgresError, ValueError) as error:
                 reason = _reason(error)
-                hopeless = isinstance(error, asyncpg.exceptions.ClientConfigurationError) or (
+                # A ValueError is about the URL, which will not change.
+                hopeless = isinstance(error, ValueError) or (
                     not wait and isinstance(error, (*_REFUSED, EmbeddedPostgresError))
                 )
                 if hopeless or (give_up is not None and monotonic() + pause_s > give_up):
@@ -212,5 +214,9 @@ def _hosts(url: str) -> list[dict[str, Any]]:
 
 def _reason(error: BaseException) -> str:
     """One line; some errors of connecting have no text or several lines of it."""
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)
     text = " ".join(str(error).split())
+    if isinstance(error, TimeoutError):
+        return text or "no answer in time"
     return text or type(error).__name__

@@ -12,11 +12,10 @@ one process at a time.
 Permissions.  PostgreSQL refuses to run as root, so for root the wheel creates the system
 user `pgserver` (useradd) and the server runs as that.  The cluster then belongs to
 `pgserver`, mode 0700.  That user must reach the cluster and the binaries, so the directories
-above both get the execute bit for others (o+x: may pass through, not list) where it is
-missing.  The wheel's own start would give every one of them, /root included, r-x for group
-and others, and where the socket's path is too long open a 0777 directory for it, through
-which any user of the machine could become the database's superuser.  So the wheel is used
-for its binaries and its user, not for starting.
+above both get the execute bit for others (pass through, not list) where it is missing.  The
+wheel's own start would give all of them, /root included, r-x for group and others, and open a
+0777 directory for a socket whose path is too long, through which any user of the machine could
+become the database's superuser.  So it is used for its binaries and its user only.
 """
 
 from __future__ import annotations
@@ -52,8 +51,7 @@ START_ATTEMPT_S: Final = 5
 POLL_S: Final = 0.05
 WAITING_LINE_EVERY_S: Final = 5.0
 
-# The longest path of a unix socket: 107 octets on Linux, 103 on macOS and BSD.
-SOCKET_PATH_OCTETS_MAX: Final = 103
+SOCKET_PATH_OCTETS_MAX: Final = 103  # on macOS and BSD; Linux has 107
 SOCKET_NAME: Final = ".s.PGSQL.5432"
 SOCKET_DIRECTORY_PREFIX: Final = "smpp-proxy-pg-"
 
@@ -212,8 +210,13 @@ def _try_to_start(server: _Wheel) -> str:
     cluster = server.cluster
     _write_settings(cluster / "postgresql.conf")
     output = cluster / "start.log"
-    if not (cluster / "postmaster.pid").exists():
+    pid_file = _read_pid_file(cluster)
+    if pid_file is None:
         output.unlink(missing_ok=True)
+    else:
+        # As process 1 of a container we inherit it, and unless reaped it seems to be alive.
+        with suppress(ChildProcessError, ValueError):
+            os.waitpid(int(pid_file[0]), os.WNOHANG)
     seen = output.stat().st_size if output.exists() else 0
     directory = _socket_directory(server)
     quoted = str(directory).replace('"', '""')

@@ -64,9 +64,10 @@ class Lane(Generic[T, R]):
         self._batch_max = batch_max
         self._pending: deque[T] = deque()
         self._in_flight: list[T] = []
+        self._added = 0
+        self._ended = 0
+        self._waiters: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._wake = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
         self._sizes = metrics.COMMIT_MESSAGES.labels(name)
         self._seconds = metrics.COMMIT_SECONDS.labels(name)
         self._failures = metrics.COMMIT_FAILURES.labels(name)
@@ -80,12 +81,22 @@ class Lane(Generic[T, R]):
         """Queue items; they are committed with whatever else is waiting."""
         if items:
             self._pending.extend(items)
-            self._idle.clear()
+            self._added += len(items)
             self._wake.set()
 
-    async def drained(self) -> None:
-        """Returns when everything added so far (and since) is committed."""
-        await self._idle.wait()
+    async def passed(self) -> None:
+        """Returns when everything that was added before this call is committed or has failed."""
+        if self._ended < self._added:
+            future = asyncio.get_running_loop().create_future()
+            self._waiters.append((self._added, future))
+            await future
+
+    def _end(self, number: int) -> None:
+        self._ended += number
+        while self._waiters and self._waiters[0][0] <= self._ended:
+            future = self._waiters.popleft()[1]
+            if not future.done():
+                future.set_result(None)
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -121,15 +132,14 @@ class Lane(Generic[T, R]):
         lost = self._in_flight + list(self._pending)
         self._in_flight = []
         self._pending.clear()
-        self._idle.set()
         if lost:
             self._failed(lost)
+            self._end(len(lost))
 
     async def _work(self, connection: asyncpg.Connection) -> None:
         pending = self._pending
         while True:
             if not pending:
-                self._idle.set()
                 self._wake.clear()
                 await self._wake.wait()
             if connection.is_closed():
@@ -150,6 +160,7 @@ class Lane(Generic[T, R]):
             if len(batch) == 1:
                 log.error("item_refused_by_database", lane=self.name, reason=str(error))
                 self._failed(batch)
+                self._end(1)
                 return
             middle = len(batch) // 2
             for half in (batch[:middle], batch[middle:]):
@@ -165,3 +176,4 @@ class Lane(Generic[T, R]):
         self._sizes.observe(len(batch))
         self._seconds.observe(monotonic() - started)
         self._committed(batch, result)
+        self._end(len(batch))

@@ -57,7 +57,8 @@ async def test_metrics_in_both_formats(client: httpx.AsyncClient) -> None:
     REFUSALS.labels("test").inc()
     plain = await client.get("/metrics")
     assert plain.headers["content-type"].startswith("text/plain; version=0.0.4")
-    names = {family.name for family in text_string_to_metric_families(plain.text)}
+    families = text_string_to_metric_families(plain.text)  # type: ignore[no-untyped-call]
+    names = {family.name for family in families}
     assert {"smpp_proxy_refusals", "process_cpu_seconds"} <= names
     accept = {"accept": "application/openmetrics-text; version=1.0.0, text/plain; q=0.5"}
     new = await client.get("/metrics", headers=accept)

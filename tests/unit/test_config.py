@@ -155,7 +155,7 @@ def test_secrets_are_not_shown(tmp_path: Path) -> None:
 
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        config.load(None).smpp.port = 1  # type: ignore[misc]
+        config.load(None).smpp.port = 1
 
 
 def test_find(monkeypatch: pytest.MonkeyPatch) -> None:

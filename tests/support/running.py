@@ -1,0 +1,130 @@
+"""A proxy in this process, in front of a simulated carrier, on a fresh database."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from typing import Any
+
+from pydantic import SecretStr
+from support.esme import Esme
+
+from proxy.app import Proxy
+from proxy.config import (
+    DatabaseSettings,
+    DeliverySettings,
+    HttpSettings,
+    Settings,
+    SmppSettings,
+    UpstreamSettings,
+)
+from proxy.simulator.smsc import SimulatedSmsc, SmscOptions
+from proxy.store import accounts, credit
+from proxy.store.audit import audit
+from proxy.store.ids import COMMAND_NODE, IdMint
+
+
+class Running:
+    """The proxy, its carrier, and short ways to look at both."""
+
+    def __init__(self, proxy: Proxy, smsc: SimulatedSmsc) -> None:
+        self.proxy = proxy
+        self.smsc = smsc
+        self.mint = IdMint(COMMAND_NODE)
+
+    def esme(self) -> Esme:
+        """A client of the proxy; use it with `async with`, then bind."""
+        return Esme("127.0.0.1", self.proxy.server.port)
+
+    async def fetch(self, sql: str, *args: object) -> list[Any]:
+        """Rows of the database."""
+        return list(await self.proxy.database.pool.fetch(sql, *args))
+
+    async def fetchval(self, sql: str, *args: object) -> Any:
+        """One value of the database."""
+        return await self.proxy.database.pool.fetchval(sql, *args)
+
+    async def add_account(self, name: str, credits: int = 100, **values: object) -> int:
+        """An account with a login of the same name and password; returns its id."""
+        async with self.proxy.database.pool.acquire() as connection:
+            await accounts.create(
+                connection, name, password=name, credit_micro=credits * 1_000_000, by="test",
+                mint=self.mint,
+            )  # fmt: skip
+            for key, value in values.items():
+                changes = accounts.changes_from_text({key: str(value)})
+                await accounts.set_values(connection, name, changes)
+        return int(await self.fetchval("SELECT id FROM account WHERE name = $1", name))
+
+    async def add_credit(self, name: str, credits: int) -> None:
+        """Top up."""
+        async with self.proxy.database.pool.acquire() as connection:
+            await credit.add_credit(
+                connection, name, credits * 1_000_000, note="test", by="test", key=None,
+                mint=self.mint,
+            )  # fmt: skip
+
+    async def balance(self, name: str = "demo") -> Decimal:
+        """In credits."""
+        return Decimal(
+            await self.fetchval("SELECT balance FROM v_account WHERE name = $1", name)
+        )
+
+    async def state(self, message_id: int) -> str:
+        """Of a message."""
+        return str(await self.fetchval("SELECT state FROM v_message WHERE id = $1", message_id))
+
+    async def assert_books_balance(self) -> None:
+        """The audit finds nothing."""
+        async with self.proxy.database.pool.acquire() as connection:
+            assert await audit(connection) == []
+
+
+def upstream_settings(smsc: SimulatedSmsc, **values: Any) -> UpstreamSettings:
+    """How to reach a simulated carrier."""
+    return UpstreamSettings(
+        **{
+            "name": "carrier", "host": "127.0.0.1", "port": smsc.port, "system_id": "proxy",
+            "password": SecretStr("proxy"), "reconnect_min_s": 0.05, "reconnect_max_s": 0.2,
+            **values,
+        }
+    )  # fmt: skip
+
+
+@asynccontextmanager
+async def running_proxy(
+    database_url: str,
+    *,
+    options: SmscOptions | None = None,
+    smpp: dict[str, Any] | None = None,
+    upstream: dict[str, Any] | None = None,
+    delivery: dict[str, Any] | None = None,
+    smsc: SimulatedSmsc | None = None,
+    credits: int = 100,
+    **sections: Any,
+) -> AsyncIterator[Running]:
+    """A proxy with account demo/demo and one carrier; stopped (drained) at the end."""
+    own_smsc = smsc is None
+    if smsc is None:
+        smsc = SimulatedSmsc(options or SmscOptions(receipt_delay_s=0.0))
+        await smsc.start()
+    settings = Settings(
+        database=DatabaseSettings(url=database_url),
+        smpp=SmppSettings(**{"port": 0, **(smpp or {})}),
+        http=HttpSettings(enabled=False),
+        delivery=DeliverySettings(**{"retry_min_s": 0.05, **(delivery or {})}),
+        upstream=[upstream_settings(smsc, **(upstream or {}))],
+        **sections,
+    )
+    proxy = Proxy(settings)
+    try:
+        await proxy.start()
+        one = Running(proxy, smsc)
+        if not await one.fetchval("SELECT count(*) FROM account WHERE name = 'demo'"):
+            await one.add_account("demo", credits)
+        yield one
+    finally:
+        await proxy.stop()
+        if own_smsc:
+            await smsc.stop()
