@@ -26,6 +26,9 @@ from proxy.telemetry.logs import setup_logging
 
 Result = TypeVar("Result")
 
+STATEMENT_TIMEOUT_S = 600.0
+"""Looking for something in months of history may take its time."""
+
 ConfigOption = Annotated[
     Path | None,
     typer.Option(
@@ -106,7 +109,10 @@ def with_bare_database(
     """Like with_database, whatever schema there is."""
 
     async def main() -> Result:
-        database = Database(settings.database, application_name="smpp-proxy command")
+        # A person waits for the answer and can give up; a proxy must not wait this long.
+        timeout_s = max(settings.database.statement_timeout_s, STATEMENT_TIMEOUT_S)
+        patient = settings.database.model_copy(update={"statement_timeout_s": timeout_s})
+        database = Database(patient, application_name="smpp-proxy command")
         try:
             await database.open(wait=False)
             async with database.pool.acquire() as conn:

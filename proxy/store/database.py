@@ -17,7 +17,6 @@ from proxy.store.embedded import EmbeddedPostgres, EmbeddedPostgresError
 
 log = structlog.get_logger(__name__)
 
-POOL_MIN: Final = 1
 POOL_MAX: Final = 8
 LOCK_TIMEOUT_S: Final = 5.0
 RETRY_MIN_S: Final = 0.2
@@ -103,9 +102,7 @@ class Database:
             try:
                 if self._embedded is not None:
                     self._dsn = await self._embedded.start()
-                self._pool = await asyncpg.create_pool(
-                    min_size=POOL_MIN, max_size=POOL_MAX, connect=self._connect_for_pool
-                )
+                self._pool = await self._make_pool()
                 return
             except (*UNREACHABLE, *_REFUSED, EmbeddedPostgresError, ValueError) as error:
                 reason = _reason(error)
@@ -130,7 +127,7 @@ class Database:
             raise DatabaseUnreachable("the database is not open")
         try:
             return await self._connect()
-        except (OSError, asyncpg.CannotConnectNowError):
+        except (OSError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError):
             if self._embedded is None:
                 raise
             # Our own server died, and nobody but its users will start it again.
@@ -157,6 +154,18 @@ class Database:
                 self._dsn = await embedded.start()
             except EmbeddedPostgresError as error:
                 raise DatabaseUnreachable(str(error)) from error
+
+    async def _make_pool(self) -> asyncpg.Pool:
+        # With a minimum the pool would connect by itself while the database is away, and log
+        # a traceback each time.
+        pool = asyncpg.create_pool(min_size=0, max_size=POOL_MAX, connect=self._connect_for_pool)
+        await pool
+        try:
+            async with pool.acquire():
+                return pool
+        except BaseException:
+            pool.terminate()
+            raise
 
     async def _connect_for_pool(self, *_: object, **__: object) -> asyncpg.Connection:
         # The pool passes the default classes.  It is not there yet while `open` makes it.

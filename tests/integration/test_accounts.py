@@ -34,9 +34,8 @@ async def conn(database: Database) -> AsyncIterator[Any]:
 
 
 async def create(conn: Any, name: str, **values: Any) -> Any:
-    return await accounts.create(
-        conn, name, **{"password": "secret", "by": "alice", "mint": MINT} | values
-    )
+    defaults: dict[str, Any] = {"password": "secret", "by": "alice", "mint": MINT}
+    return await accounts.create(conn, name, **(defaults | values))
 
 
 def test_a_password_is_verified_against_its_hash_only() -> None:

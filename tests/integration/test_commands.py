@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -26,7 +26,9 @@ from proxy.store.database import Database
 from proxy.store.embedded import EmbeddedPostgres
 from proxy.store.ids import IdMint
 from proxy.store.ledger import Settlement, charge, settle
-from tests.conftest import Cluster
+
+if TYPE_CHECKING:
+    from tests.conftest import Cluster
 
 TIMEOUT_S = 60
 MICRO = 1_000_000
@@ -109,7 +111,7 @@ class Commands:
         return out
 
     def json(self, *arguments: str, **environment: str) -> Any:
-        return json.loads(self.run(*arguments, "--json", **environment))
+        return json.loads(self.run(*arguments, "--json", status=0, **environment))
 
     @asynccontextmanager
     async def database(self) -> AsyncIterator[Any]:
@@ -137,9 +139,10 @@ def commands() -> Iterator[Commands]:
         shutil.rmtree(home)
 
 
-def at_once(calls: list[Callable[[], Any]]) -> None:
+def at_once(check: Callable[[str], object], lines: list[str]) -> None:
+    """Check each of the command lines, a few at a time."""
     with ThreadPoolExecutor(4) as pool:
-        for done in [pool.submit(call) for call in calls]:
+        for done in [pool.submit(check, line) for line in lines]:
             done.result()
 
 
@@ -150,14 +153,14 @@ def test_every_command_has_help(commands: Commands) -> None:
         if command not in {"", "account", "credit", "simulate", "simulate smsc"}:
             assert "--config FILE" in out
 
-    at_once([lambda c=command: ask(c) for command in COMMANDS])
+    at_once(ask, COMMANDS)
 
 
 def test_wrong_usage_is_status_2(commands: Commands) -> None:
-    at_once([lambda w=wrong: commands.run(*w.split(), status=2) for wrong in WRONG_USAGE])
+    at_once(lambda line: commands.run(*line.split(), status=2), WRONG_USAGE)
 
 
-def test_the_first_command_on_an_embedded_database_makes_it(tmp_path: Path) -> None:
+def test_the_first_command_on_an_embedded_database_makes_it() -> None:
     home = Path(tempfile.mkdtemp(prefix="smpp-c-"))
     try:
         runner = Commands(home)

@@ -45,8 +45,8 @@ async def account(conn: Any, credit_micro: int = 0, credit_limit_micro: int = 0)
 
 async def add(conn: Any, name: str, amount_micro: int, **values: Any) -> Any:
     # A mint for each, as in commands: every one is a process of its own.
-    mint = IdMint(COMMAND_NODE)
-    return await add_credit(conn, name, amount_micro, **{"by": "alice", "mint": mint} | values)
+    defaults: dict[str, Any] = {"by": "alice", "mint": IdMint(COMMAND_NODE)}
+    return await add_credit(conn, name, amount_micro, **(defaults | values))
 
 
 async def balance(conn: Any, name: str) -> int:

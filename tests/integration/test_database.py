@@ -90,7 +90,7 @@ async def start_user(data_dir: Path) -> tuple[asyncio.subprocess.Process, str]:
 
 async def end_user(process: asyncio.subprocess.Process) -> None:
     assert process.stdout is not None
-    await process.communicate()
+    await process.communicate(b"")  # ends its stdin
     assert process.returncode == 0
 
 

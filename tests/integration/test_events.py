@@ -15,7 +15,7 @@ from proxy.store import events as module
 from proxy.store import history
 from proxy.store.database import Database
 from proxy.store.events import DROPPED_KIND, EventLog, write_event
-from tests.conftest import eventually
+from support.waiting import eventually
 
 NO_CREDIT = "Could not send message. Insufficient credits"
 
@@ -68,7 +68,8 @@ async def rows(database: Database, **filters: Any) -> list[history.Row]:
 
 def written(database: Database, count: int) -> Callable[[], Any]:
     async def check() -> bool:
-        return sum(row["count"] for row in await rows(database)) == count
+        found: int = sum(row["count"] for row in await rows(database))
+        return found == count
 
     return check
 
