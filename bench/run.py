@@ -119,7 +119,7 @@ class Bench:
         return json.loads(done.stdout)
 
     def add_accounts(self) -> None:
-        """`load`, and acct0 … acct999 for the case with many accounts."""
+        """`load`, and acct0001 … acct1000 for the case with many accounts."""
         self.command("account", "add", "load", "--password", "secret", "--credits", "1000000000")
         # A thousand passwords would take a minute to hash: these logins share one.
         url = f"postgresql://postgres@/postgres?host={self.directory}/postgres"
@@ -128,7 +128,7 @@ import asyncio, asyncpg
 async def main():
     c = await asyncpg.connect({url!r})
     h = await c.fetchval("SELECT password_hash FROM login WHERE system_id = 'load'")
-    await c.execute("INSERT INTO account (name) SELECT 'acct' || n FROM generate_series(0, 999) n")
+    await c.execute("INSERT INTO account (name) SELECT 'acct' || to_char(n, 'FM0000') FROM generate_series(1, 1000) n")
     await c.execute("INSERT INTO login (account_id, system_id, password_hash) SELECT id, name, $1"
                     " FROM account WHERE name LIKE 'acct%'", h)
     await c.execute("WITH a AS (UPDATE account SET balance_micro = 10^12 WHERE name LIKE 'acct%'"

@@ -76,9 +76,7 @@ def add(
         )
     elif added:
         done = "added to" if amount > 0 else "removed from"
-        output.say(
-            f"{text_from_micro(abs(amount))} credits {done} {name}; the balance is {balance}"
-        )
+        output.say(f"{credit.in_words(abs(amount))} {done} {name}; the balance is {balance}")
     else:
         output.say(f"This key was used already, nothing was added; the balance is {balance}")
 

@@ -5,6 +5,7 @@ stdout holds only what was asked for; everything said beside it goes to stderr.
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -93,7 +94,7 @@ def print_table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -
         )
     for row in rows:
         table.add_row(*(Text(cell(row[key])) for key in columns))
-    _console(tty).print(table)
+    _print(table, tty)
 
 
 def print_record(record: Mapping[str, Any], keys: Sequence[str]) -> None:
@@ -105,8 +106,16 @@ def print_record(record: Mapping[str, Any], keys: Sequence[str]) -> None:
     for key in keys:
         if cell(record[key]):
             table.add_row(Text(key), Text(cell(record[key])))
-    _console(tty).print(table)
+    _print(table, tty)
 
 
-def _console(tty: bool) -> Console:
-    return Console(highlight=False, width=None if tty else PIPE_COLUMNS)
+def _print(table: Table, tty: bool) -> None:
+    """Print as wide as the terminal is; into a pipe as wide as the table is."""
+    if tty:
+        Console(highlight=False).print(table)
+        return
+    console = Console(file=io.StringIO(), highlight=False, width=PIPE_COLUMNS)
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        say(line.rstrip())

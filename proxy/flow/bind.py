@@ -156,16 +156,21 @@ class Bind:
 
     async def _password_is_right(self, login: LoginRow, password: str) -> bool:
         digest = hashlib.blake2b(password.encode("latin-1"), key=self._key).digest()
-        known = self._verified.get(login.password_hash)
-        if known is not None and secrets.compare_digest(known, digest):
+        if self._known(login, digest):
             return True
         async with self._hashing:
+            if self._known(login, digest):  # by another bind that was before this one
+                return True
             right = await asyncio.to_thread(verify_password, login.password_hash, password)
         if right:
             self._verified[login.password_hash] = digest
             if len(self._verified) > _VERIFIED_MAX:
                 self._verified.popitem(last=False)
         return right
+
+    def _known(self, login: LoginRow, digest: bytes) -> bool:
+        known = self._verified.get(login.password_hash)
+        return known is not None and secrets.compare_digest(known, digest)
 
     async def _failed(self, peer_address: str) -> None:
         """Each failure in a row from an address makes it wait longer for its answer."""

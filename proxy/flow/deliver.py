@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -67,7 +68,7 @@ class Deliver:
             failed=self._not_kept, retry=True,
         )  # fmt: skip
         self.end_lane: Lane[Ended, None] = Lane(
-            "end", connect=connect, execute=self._end, committed=lambda _batch, _none: None,
+            "end", connect=connect, execute=self._end, committed=_count_ended,
             failed=lambda _batch: None, retry=True,
         )  # fmt: skip
 
@@ -241,9 +242,8 @@ class Deliver:
 
     def ended(self, account_id: int, item: Waiting, state: str, status: int) -> None:
         """The client answered (or the proxy gave up for now: 'later')."""
-        self.end_lane.add([(account_id, item.id, state, status)])
         kind = "mo" if item.message_id is None else "receipt"
-        metrics.DELIVERIES.labels(kind, state).inc()
+        self.end_lane.add([(account_id, item.id, kind, state, status)])
         if state == "refused":
             self._record_event(
                 "delivery_refused", f"Delivery refused by the client: {smpp.status_name(status)}",
@@ -285,3 +285,8 @@ class Deliver:
         await deliveries.end(
             connection, batch, self._settings.retry_min_s, self._settings.retry_max_s
         )
+
+
+def _count_ended(batch: list[Ended], _: None) -> None:
+    for (kind, state), count in Counter((e[2], e[3]) for e in batch).items():
+        metrics.DELIVERIES.labels(kind, state).inc(count)

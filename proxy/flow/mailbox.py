@@ -53,6 +53,7 @@ class Mailbox:
         self._ready: list[Waiting] = []
         self._loading = False
         self._paused = False
+        self._pumping_soon = False
         self._closed = False
 
     @property
@@ -76,7 +77,13 @@ class Mailbox:
             self.pump()
 
     def pump(self) -> None:
-        """Hand out as much as the windows of the account's sessions take."""
+        """Hand out what the sessions' windows take, once for all answers of one read."""
+        if not self._pumping_soon:
+            self._pumping_soon = True
+            asyncio.get_running_loop().call_soon(self._pump)
+
+    def _pump(self) -> None:
+        self._pumping_soon = False
         if self._paused or self._closed:
             return
         sessions = [s for s in self.account.sessions if s.can_receive]

@@ -40,6 +40,7 @@ class SmppConnection(asyncio.Protocol):
         self._may_send = may_send
         self._outbox: list[bytes] = []
         self._sequence = 0
+        self._counts: dict[tuple[str, int, int], int] = {}
         self._ticking: asyncio.TimerHandle | None = None
         self.transport: asyncio.Transport | None = None
         self.peer_address = ""
@@ -83,6 +84,7 @@ class SmppConnection(asyncio.Protocol):
         if self._ticking is not None:
             self._ticking.cancel()
         self._outbox.clear()
+        self._publish_counts()
         if exc is not None:
             self.closing_reason = f"the connection broke: {exc}"
         self.lost(self.closing_reason)
@@ -124,10 +126,16 @@ class SmppConnection(asyncio.Protocol):
         return True
 
     def count(self, direction: str, command_id: int, status: int, number: int = 1) -> None:
-        """Into smpp_proxy_pdus_total."""
-        metrics.pdu_counter(
-            self.side, direction, smpp.command_name(command_id), smpp.status_name(status)
-        ).inc(number)
+        """Towards smpp_proxy_pdus_total, which is brought up to date once a second."""
+        key = (direction, command_id, status)
+        self._counts[key] = self._counts.get(key, 0) + number
+
+    def _publish_counts(self) -> None:
+        for (direction, command_id, status), number in self._counts.items():
+            metrics.pdu_counter(
+                self.side, direction, smpp.command_name(command_id), smpp.status_name(status)
+            ).inc(number)
+        self._counts.clear()
 
     # ------------------------------------------------------------------------ sending
 
@@ -183,6 +191,7 @@ class SmppConnection(asyncio.Protocol):
             return
         self._ticking = self._loop.call_later(_TICK_S, self._tick)
         now = self._loop.time()
+        self._publish_counts()
         self.check(now)
         bound = self.state != SessionState.OPEN
         action = next_action(self.times, self._limits, bound=bound, now=now)

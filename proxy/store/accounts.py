@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import asyncpg
 from asyncpg import Connection
 
-from proxy.credit.money import micro_from_text, text_from_micro
-from proxy.store.credit import Refused, add_credit
+from proxy.credit.money import micro_from_text
+from proxy.store.credit import Refused, add_credit, in_words
 from proxy.store.ids import IdMint
 from proxy.store.passwords import hash_password
 from proxy.store.sql import load
@@ -267,8 +267,8 @@ async def _set_values(
     except asyncpg.CheckViolationError as error:
         if error.constraint_name != "no_overdraft":
             raise
-        owed = text_from_micro(-account["balance_micro"])
-        return Refused(f"the account owes {owed} credits: its credit limit can't be lower")
+        owed = in_words(-account["balance_micro"])
+        return Refused(f"the account owes {owed}: its credit limit can't be lower")
     if changes.inbound is not None:
         refusal = await _replace_inbound(conn, account_id, changes.inbound)
         if refusal is not None:

@@ -105,11 +105,15 @@ def _refusal(balance_micro: int, credit_limit_micro: int, amount_micro: int) -> 
         return Refused(f"a balance is at most {text_from_micro(MAX_MICRO)} credits")
     removable_micro = balance_micro + credit_limit_micro
     if removable_micro + amount_micro < 0:
-        most = text_from_micro(removable_micro)
-        return Refused(
-            f"only {most} credits can be removed" if removable_micro else "no credits are left"
-        )
+        most = in_words(removable_micro)
+        return Refused(f"only {most} can be removed" if removable_micro else "no credits are left")
     return None
+
+
+def in_words(micro: int) -> str:
+    """Micro-credits as "1 credit" or "2.5 credits"."""
+    text = text_from_micro(micro)
+    return f"{text} credit" if text == "1" else f"{text} credits"
 
 
 async def _tell(conn: Connection, account_id: int, amount_micro: int, by: str) -> None:

@@ -95,21 +95,21 @@ async def unclaim(connection: Any, account_id: int, ids: list[int]) -> None:
     )
 
 
-Ended = tuple[int, int, str, int]
-"""account_id, delivery id, state ('delivered', 'refused', 'expired', or 'later'), status."""
+Ended = tuple[int, int, str, str, int]
+"""account_id, delivery id, kind, state ('delivered', 'refused' or 'later'), status."""
 
 
 async def end(connection: Any, batch: list[Ended], retry_min_s: float, retry_max_s: float) -> None:
     """Move rows to the history; 'later' puts them back with a growing delay instead."""
-    gone = [e for e in batch if e[2] != "later"]
-    later = [e for e in batch if e[2] == "later"]
+    gone = [e for e in batch if e[3] != "later"]
+    later = [e for e in batch if e[3] == "later"]
     if gone:
         await connection.execute(
             load("end_deliveries"),
             [e[0] for e in gone],
             [e[1] for e in gone],
-            [e[2] for e in gone],
             [e[3] for e in gone],
+            [e[4] for e in gone],
         )
     if later:
         await connection.execute(

@@ -184,7 +184,7 @@ def test_the_story_of_an_account(commands: Commands) -> None:
     assert "2.5 credits added to bob" in commands.run("credit", "add", "bob", "2.5")
     reason = commands.run("credit", "add", "bob", "-3", status=1)
     assert reason == "only 2.5 credits can be removed"
-    assert "1 credits removed" in commands.run("credit", "add", "bob", "-1", "--note", "a gift")
+    assert "1 credit removed" in commands.run("credit", "add", "bob", "-1", "--note", "a gift")
 
     key = ("credit", "add", "bob", "100", "--key", "invoice 7", "--by", "alice")
     first, again = commands.json(*key), commands.json(*key)
@@ -302,6 +302,8 @@ def test_the_history_of_messages(commands: Commands) -> None:
     assert history("late")[:3] == ["submitted", "credit taken", "in doubt"]
     assert sorted(history("late")[3:]) == ["charged", "doubt resolved"]
 
+    why = commands.json("message", str(ids["refused"]))["history"][-1]["detail"]
+    assert why == "ESME_RTHROTTLED from upstream c"
     shown = commands.run("message", str(ids["sent"]))
     assert "ESME_ROK from upstream c, id 00ff" in shown
     assert "2 credits, balance 8" in shown

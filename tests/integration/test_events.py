@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 import structlog
+from support.waiting import eventually
 
 from proxy.store import events as module
 from proxy.store import history
 from proxy.store.database import Database
 from proxy.store.events import DROPPED_KIND, EventLog, write_event
-from support.waiting import eventually
 
 NO_CREDIT = "Could not send message. Insufficient credits"
 

@@ -17,8 +17,9 @@ WITH m AS (
            CASE l.operation WHEN 'use' THEN 2 ELSE 6 END,
            CASE l.operation WHEN 'use' THEN 'credit taken' WHEN 'refund' THEN 'credit released'
                             ELSE 'credit ' || l.operation::text END,
-           format('%s credits, balance %s%s', credits(abs(l.amount_micro)),
-                  credits(l.balance_micro), ': ' || l.note), NULL
+           format('%s %s, balance %s', credits(abs(l.amount_micro)),
+                  CASE abs(l.amount_micro) WHEN 1000000 THEN 'credit' ELSE 'credits' END,
+                  credits(l.balance_micro)), NULL
     FROM m JOIN ledger l ON l.account_id = m.account_id
      AND ((l.operation = 'use' AND l.id = m.id)
           OR (l.operation <> 'use' AND l.message_id = m.id AND l.id > m.id))
@@ -34,9 +35,11 @@ WITH m AS (
     SELECT answered_at, 5,
            CASE WHEN state = 'released' THEN 'released' ELSE 'charged' END,
            CASE WHEN upstream IS NULL THEN coalesce(reason, 'never sent')
+                WHEN smsc_message_id IS NULL AND reason IS NOT NULL THEN reason
                 ELSE format('upstream %s%s%s', upstream, ', id ' || smsc_message_id,
                             ': ' || reason) END,
-           CASE WHEN upstream IS NOT NULL THEN command_status END
+           CASE WHEN upstream IS NOT NULL AND (smsc_message_id IS NOT NULL OR reason IS NULL)
+                THEN command_status END
     FROM m WHERE answered_at IS NOT NULL
     UNION ALL
     SELECT time_from_id(w.id), 7, 'receipt received', message_state_name(w.message_state)
