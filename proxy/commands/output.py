@@ -13,7 +13,6 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -83,7 +82,7 @@ def print_table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -
     """Rows as a table; `columns` maps the key of a column to its heading, in order."""
     rows = list(rows)
     tty = sys.stdout.isatty()
-    table = Table(box=box.SIMPLE_HEAD if tty else None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     for key, heading in columns.items():
         numeric = any(isinstance(row[key], int | Decimal) for row in rows)
         table.add_column(

@@ -26,7 +26,7 @@ MESSAGE_COLUMNS = {
     "account": "account",
     "source_addr": "from",
     "destination_addr": "to",
-    "segments": "segments",
+    "segments": "seg",
     "price": "price",
     "state": "state",
     "upstream": "upstream",
