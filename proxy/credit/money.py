@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, Inexact, InvalidOperation
 from typing import Final
 
 MICRO: Final = 1_000_000
@@ -10,6 +10,9 @@ MICRO: Final = 1_000_000
 
 MAX_MICRO: Final = 10**18
 """The largest amount accepted; a sum of a few still fits PostgreSQL's bigint."""
+
+_EXACT: Final = Context(prec=60, traps=[Inexact])
+"""More digits than any amount has; what does not fit is an error and not rounded."""
 
 
 def micro_from_text(text: str) -> int:
@@ -19,12 +22,16 @@ def micro_from_text(text: str) -> int:
     decimals, or is out of range.
     """
     try:
-        micro = Decimal(text.strip()) * MICRO
+        amount = Decimal(text.strip())
     except InvalidOperation:
         raise ValueError(f"{text!r} is not a number") from None
-    if not micro.is_finite() or abs(micro) > MAX_MICRO:
+    if not amount.is_finite() or amount.copy_abs() > MAX_MICRO // MICRO:
         raise ValueError(f"{text!r} is out of range")
-    if micro != micro.to_integral_value():
+    try:
+        micro = _EXACT.multiply(amount, MICRO)
+    except Inexact:
+        micro = None
+    if micro is None or micro != micro.to_integral_value():
         raise ValueError(f"{text!r} has more than six decimals")
     return int(micro)
 

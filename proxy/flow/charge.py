@@ -76,6 +76,7 @@ class Charge:
 
     def _refuse(self, refused: list[Message], unusable: set[int]) -> None:
         by_account: dict[Any, int] = {}
+        metrics.CREDITS_REFUSED.inc(sum(m.price_micro for m in refused) / 1e6)
         for message in refused:
             account = message.account
             by_account[account] = by_account.get(account, 0) + 1

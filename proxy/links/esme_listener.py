@@ -65,6 +65,8 @@ class EsmeSession(SmppConnection):
         """PDUs that came while a bind is being authenticated."""
         self._interface_version = smpp.INTERFACE_VERSION
         self.open_requests = 0
+        self._unbind: tuple[int, float] | None = None
+        """The client's unbind that waits for open requests: sequence_number and deadline."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Refuse more connections than configured."""
@@ -79,6 +81,8 @@ class EsmeSession(SmppConnection):
 
     def pdus_received(self, pdus: list[Pdu]) -> None:
         """Submits go to the flow as one list; the rest is handled one by one."""
+        if self._unbind is not None:  # after an unbind only answers are of interest
+            pdus = [pdu for pdu in pdus if pdu[0] & smpp.RESP]
         if self._waiting is not None:
             self._waiting.extend(pdus)
             return
@@ -87,20 +91,20 @@ class EsmeSession(SmppConnection):
             if command_id in READERS and self.state in _SENDERS:
                 requests.append((command_id, sequence_number, body))
                 continue
-            if requests:  # keep the order of arrival
-                self._submit(requests)
-                requests = []
+            self._submit(requests)  # before what came behind them
+            requests = []
             if self.state == SessionState.CLOSED:
                 return
             self.count("in", command_id, status)
             self._other(command_id, status, sequence_number, body)
-            if self._waiting is not None:
-                self._waiting.extend(pdus[number + 1 :])
+            if self._waiting is not None or self._unbind is not None:
+                self.pdus_received(pdus[number + 1 :])
                 return
-        if requests:
-            self._submit(requests)
+        self._submit(requests)
 
     def _submit(self, requests: list[Request]) -> None:
+        if not requests:
+            return
         self.times.active = self.times.received
         for command_id in READERS:
             number = sum(1 for request in requests if request[0] == command_id)
@@ -109,7 +113,11 @@ class EsmeSession(SmppConnection):
         self._server.submit.received(self, requests, self._settings.window_max)
 
     def _other(self, command_id: int, status: int, sequence_number: int, body: bytes) -> None:
-        if self.common(command_id, status, sequence_number):
+        if command_id == smpp.UNBIND and self.open_requests > 0:
+            # Its submits are charged: it hears of them before it leaves.
+            deadline = self._loop.time() + self._settings.response_timeout_s
+            self._unbind = (sequence_number, deadline)
+        elif self.common(command_id, status, sequence_number):
             return
         if command_id in smpp.BINDS:
             self._bind(command_id, sequence_number, body)
@@ -128,6 +136,17 @@ class EsmeSession(SmppConnection):
                 self._server.operate.received(self, command_id, sequence_number, body),
                 smpp.command_name(command_id),
             )
+
+    def respond(self, command_id: int, status: int, sequence_number: int, body: bytes) -> None:
+        """Send a response; the last one that an unbind waited for lets the client go."""
+        super().respond(command_id, status, sequence_number, body)
+        if self._unbind is not None and self.open_requests <= 0:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        if self._unbind is not None:
+            sequence_number, self._unbind = self._unbind[0], None
+            self.common(smpp.UNBIND, 0, sequence_number)
 
     # ---------------------------------------------------------------------------- bind
 
@@ -220,6 +239,8 @@ class EsmeSession(SmppConnection):
         """Deliveries that the client does not answer are tried again later."""
         for _, done in self._deliveries.expire(now):
             done(None)
+        if self._unbind is not None and now >= self._unbind[1]:
+            self._let_go()
 
     def lost(self, reason: str) -> None:
         """Tell the flow; what was being delivered finds another session or waits."""

@@ -51,9 +51,12 @@ def next_action(times: LinkTimes, limits: Limits, *, bound: bool, now: float) ->
     if times.enquired is not None:
         # Any octet received since shows that the peer lives; only its silence counts.
         silent_since = max(times.enquired, times.received)
-        return Action.CLOSE_SILENT if now - silent_since >= limits.response_s else Action.NONE
+        if now - silent_since >= limits.response_s:
+            return Action.CLOSE_SILENT
     if limits.inactivity_s and now - times.active >= limits.inactivity_s:
         return Action.CLOSE_INACTIVE
+    if times.enquired is not None:
+        return Action.NONE
     if limits.enquire_link_s and now - times.received >= limits.enquire_link_s:
         return Action.ENQUIRE
     return Action.NONE

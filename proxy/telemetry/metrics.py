@@ -55,6 +55,7 @@ PDUS = _counter(
 MESSAGES = _counter("messages_total", "Messages by the state they reached", "state")
 REFUSALS = _counter("refusals_total", "Messages refused before any charge", "reason")
 CREDITS_USED = _counter("credits_used_total", "Credits taken for messages")
+CREDITS_REFUSED = _counter("credits_refused_total", "Credits that refused messages were short of")
 CREDITS_RELEASED = _counter("credits_released_total", "Credits given back for messages")
 HELD_CREDITS = _gauge("held_credits", "Credits taken for messages that have no outcome yet")
 IN_DOUBT_MESSAGES = _gauge("in_doubt_messages", "Messages of which nobody knows the outcome")

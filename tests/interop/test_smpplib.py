@@ -94,7 +94,7 @@ async def test_a_message_its_receipt_and_unbind(database_url: str) -> None:
         assert response.status == smpplib.consts.SMPP_ESME_ROK
         await one.read_until(lambda: len(one.deliveries) == 1)
         (receipt,) = one.deliveries
-        assert receipt.esm_class == smpplib.consts.SMPP_MSGTYPE_RECEIPT
+        assert receipt.esm_class == smpplib.consts.SMPP_MSGTYPE_DELIVERYACK
         assert receipt.receipted_message_id == response.message_id
         assert receipt.message_state == smpplib.consts.SMPP_MESSAGE_STATE_DELIVERED
         assert b"id:%b " % response.message_id in receipt.short_message
@@ -161,12 +161,15 @@ async def test_a_mobile_originated_message(database_url: str) -> None:
 
 
 async def test_a_wrong_password_raises(database_url: str) -> None:
-    async with running_proxy(database_url) as run, connected(run) as one:
+    async with (
+        running_proxy(database_url) as run,
+        connected(run) as mistaken,
+        connected(run) as right,
+    ):
         with pytest.raises(smpplib.exceptions.PDUError) as refused:
-            await one.bind(password="wrong")
+            await mistaken.bind(password="wrong")
         assert refused.value.args[1] == smpplib.consts.SMPP_ESME_RINVPASWD
-    async with running_proxy(database_url) as run, connected(run) as one:
-        await one.bind()  # the address is not locked out
+        await right.bind()  # the address is not locked out
 
 
 async def test_insufficient_credits_and_a_top_up(database_url: str) -> None:

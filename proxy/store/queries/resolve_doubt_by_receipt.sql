@@ -3,7 +3,7 @@ WITH candidate AS (
     SELECT m.account_id, m.id AS message_id
     FROM in_doubt d
     JOIN message m ON m.account_id = d.account_id AND m.id = d.message_id
-    WHERE d.resolved_at IS NULL AND d.upstream_id = $1
+    WHERE d.resolved_at IS NULL AND (d.upstream_id = $1 OR d.upstream_id IS NULL)
       AND m.source_addr = $2 AND m.destination_addr = $3
     LIMIT 2
 ), only_one AS (

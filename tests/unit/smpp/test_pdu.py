@@ -136,7 +136,7 @@ def submit(
 
 
 def data_sm(tlvs: bytes = b"", esm_class: int = 0, data_coding: int = 0) -> bytes:
-    return b"\0\1\1123\0\1\1" + b"4477\0" + bytes((esm_class, 1, data_coding)) + tlvs
+    return b"\0\1\1" + b"123\0" + b"\1\1" + b"4477\0" + bytes((esm_class, 1, data_coding)) + tlvs
 
 
 def multi(
@@ -144,7 +144,7 @@ def multi(
 ) -> bytes:
     number = len(destinations) if count is None else count
     return (
-        b"\0\1\1123\0" + bytes((number,)) + b"".join(destinations)
+        b"\0\1\1" + b"123\0" + bytes((number,)) + b"".join(destinations)
         + b"\0\0\0\0\0\1\0\0\0" + bytes((len(text),)) + text + tlvs
     )  # fmt: skip
 
@@ -217,7 +217,7 @@ def test_the_short_way_counts_like_the_long_one(
         (submit(b"hi", sm_length=255), 0x01, "short_message"),
         (submit(tlvs=b"\x14"), 0xC0, "optional parameters"),
         (submit(tlvs=b"\x14\1\0\5abcd"), 0xC0, "optional parameters"),
-        (submit()[:-5], 0x02, "registered_delivery"),
+        (submit()[:-5], 0x02, "data_coding"),
         (submit()[:3], 0x02, "service_type"),
         (b"", 0x02, "service_type"),
     ],
