@@ -66,8 +66,7 @@ class Proxy:
         """Raises OSError when a port is taken; waits as long as the database is away."""
         await self.database.open(wait=True)
         async with self.database.pool.acquire() as connection:
-            for name in await migrate(connection):
-                log.info("migrated", migration=name)
+            await migrate(connection)
             await connection.execute("SELECT ensure_partitions()")
         self._compose()
         await self.presence.take_node()

@@ -104,7 +104,17 @@ class SmppConnection(asyncio.Protocol):
 
     def common(self, command_id: int, status: int, sequence_number: int) -> bool:
         """Handle what is the same on both sides; False when the subclass has to."""
-        if command_id == smpp.ENQUIRE_LINK:
+        if self.state == SessionState.CLOSED:
+            return True
+        if command_id not in self._may_send[self.state]:
+            answer = refusal(command_id, self.state)
+            if answer is not None:
+                self.respond(answer[0], answer[1], sequence_number, b"")
+            log.info(
+                "command_refused", side=self.side, peer=self.peer_address,
+                command=smpp.command_name(command_id), state=self.state.name,
+            )  # fmt: skip
+        elif command_id == smpp.ENQUIRE_LINK:
             self.send(pack_pdu(smpp.ENQUIRE_LINK_RESP, 0, sequence_number))
         elif command_id == smpp.ENQUIRE_LINK_RESP:
             self.times.enquired = None
@@ -113,14 +123,6 @@ class SmppConnection(asyncio.Protocol):
             self.close("the peer unbound")
         elif command_id == smpp.UNBIND_RESP:
             self.close(self.closing_reason)
-        elif command_id not in self._may_send[self.state]:
-            answer = refusal(command_id, self.state)
-            if answer is not None:
-                self.respond(answer[0], answer[1], sequence_number, b"")
-            log.info(
-                "command_refused", side=self.side, peer=self.peer_address,
-                command=smpp.command_name(command_id), state=self.state.name,
-            )  # fmt: skip
         else:
             return False
         return True

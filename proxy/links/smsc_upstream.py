@@ -136,11 +136,9 @@ class SmscUpstream:
         if link.can_send:
             self._senders.append(link)
         self._links_changed()
-        self._record_event("upstream_bound", f"Upstream {self.name} bound ({len(self._links)})")
-        log.info(
-            "upstream_bound", upstream=self.name, bind_type=BIND_TYPE[link.state],
-            links=len(self._links),
-        )  # fmt: skip
+        self._record_event(
+            "upstream_bound", f"Upstream {self.name} bound a {BIND_TYPE[link.state]}"
+        )
         self.pump()
 
     def link_lost(self, link: SmscLink, unanswered: list[Message], reason: str) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
 from time import monotonic
 from typing import Any, Generic, TypeVar
 
@@ -64,6 +65,9 @@ class Lane(Generic[T, R]):
         self._batch_max = batch_max
         self._pending: deque[T] = deque()
         self._in_flight: list[T] = []
+        """What is being committed and has no end yet, in order."""
+        self._wait_s = _RECONNECT_MIN_S
+        self._worked = False
         self._added = 0
         self._ended = 0
         self._waiters: deque[tuple[int, asyncio.Future[None]]] = deque()
@@ -100,17 +104,15 @@ class Lane(Generic[T, R]):
 
     async def run(self) -> None:
         """Work until cancelled."""
-        wait_s = _RECONNECT_MIN_S
         while True:
             try:
                 connection = await self._connect()
-            except UNREACHABLE as error:
+            except (*UNREACHABLE, asyncpg.PostgresError) as error:
                 log.warning("lane_waits", lane=self.name, reason=str(error) or repr(error))
                 self._give_up_pending()
-                await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
-                wait_s = min(wait_s * 2, _RECONNECT_MAX_S)
+                await self._pause()
                 continue
-            wait_s = _RECONNECT_MIN_S
+            self._worked = False
             connection.add_termination_listener(lambda _: self._wake.set())
             self.up = True
             try:
@@ -122,6 +124,12 @@ class Lane(Generic[T, R]):
                 self.up = False
                 connection.terminate()
                 self._give_up_pending()
+            if not self._worked:  # it connects, and then refuses: a full disk, say
+                await self._pause()
+
+    async def _pause(self) -> None:
+        await asyncio.sleep(self._wait_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+        self._wait_s = min(self._wait_s * 2, _RECONNECT_MAX_S)
 
     def _give_up_pending(self) -> None:
         """After a failure: put everything back (retry) or hand everything to `failed`."""
@@ -148,7 +156,6 @@ class Lane(Generic[T, R]):
             self._in_flight = [pending.popleft() for _ in range(batch_size)]
             if batch_size:
                 await self._commit(connection, self._in_flight)
-                self._in_flight = []
 
     async def _commit(self, connection: asyncpg.Connection, batch: list[T]) -> None:
         """One batch; when one of its items is at fault, halves find which."""
@@ -156,24 +163,41 @@ class Lane(Generic[T, R]):
         try:
             result = await self._execute(connection, batch)
         except _ITEM_ERRORS as error:
-            self._failures.inc()
-            if len(batch) == 1:
-                log.error("item_refused_by_database", lane=self.name, reason=str(error))
-                self._failed(batch)
-                self._end(1)
-                return
-            middle = len(batch) // 2
-            for half in (batch[:middle], batch[middle:]):
-                await self._commit(connection, half)
-                # What is done must not be done again when the next half loses the connection.
-                self._in_flight = self._in_flight[len(half) :]
+            await self._commit_halves(connection, batch, error)
             return
         except UNREACHABLE:
             raise
         except asyncpg.PostgresError as error:
             # Not an item's fault and not known as temporary either: as if the database were away.
             raise ConnectionError(f"{type(error).__name__}: {error}") from error
+        except Exception as error:
+            log.exception("batch_failed", lane=self.name)
+            await self._commit_halves(connection, batch, error)
+            return
+        self._worked = True
+        self._wait_s = _RECONNECT_MIN_S
         self._sizes.observe(len(batch))
         self._seconds.observe(monotonic() - started)
-        self._committed(batch, result)
-        self._end(len(batch))
+        self._tell(len(batch), partial(self._committed, batch, result))
+
+    async def _commit_halves(
+        self, connection: asyncpg.Connection, batch: list[T], error: Exception
+    ) -> None:
+        self._failures.inc()
+        if len(batch) == 1:
+            log.error("item_refused_by_database", lane=self.name, reason=str(error))
+            self._tell(1, partial(self._failed, batch))
+            return
+        middle = len(batch) // 2
+        await self._commit(connection, batch[:middle])
+        await self._commit(connection, batch[middle:])
+
+    def _tell(self, number: int, callback: Callable[[], None]) -> None:
+        """The oldest items in flight have their end, which must not come twice."""
+        self._in_flight = self._in_flight[number:]
+        try:
+            callback()
+        except Exception:
+            # The others' traffic goes on; what this left undone the sweep finds.
+            log.exception("lane_callback_failed", lane=self.name)
+        self._end(number)

@@ -79,7 +79,7 @@ class Presence:
                     back()
                 else:
                     await self._connection.fetchval("SELECT 1")
-            except UNREACHABLE as error:
+            except (*UNREACHABLE, asyncpg.PostgresError, RuntimeError) as error:
                 log.warning("presence_lost", reason=str(error) or repr(error))
                 if self._connection is not None:
                     self._connection.terminate()

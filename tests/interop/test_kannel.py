@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import pytest
-from prometheus_client import REGISTRY
 from support.kannel import (
     DLR_DELIVERED,
     DLR_SMSC_ACCEPTED,
@@ -16,6 +15,8 @@ from support.kannel import (
 )
 from support.running import running_proxy
 from support.waiting import eventually
+
+from proxy.telemetry.metrics import REGISTRY
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -37,9 +38,7 @@ async def test_it_sends_and_gets_its_delivery_report(
 ) -> None:
     async with (
         running_proxy(database_url) as run,
-        running_kannel(
-            tmp_path, run.proxy.server.port, separate_links=separate_links
-        ) as kannel,
+        running_kannel(tmp_path, run.proxy.server.port, separate_links=separate_links) as kannel,
     ):
         await kannel.send("hello from Kannel", reference="first")
         delivered = await kannel.wait_for_report("first", DLR_DELIVERED)

@@ -26,7 +26,7 @@ async def _in_thread(function: Callable[..., Any], *args: Any, **kwargs: Any) ->
 
 
 class Client:
-    """A connected smpplib client that notes what it is sent."""
+    """An smpplib client that notes what it is sent."""
 
     def __init__(self, port: int) -> None:
         self.client = smpplib.client.Client(
@@ -34,9 +34,15 @@ class Client:
         )
         self.responses: list[Any] = []
         self.deliveries: list[Any] = []
-        self.client.set_message_sent_handler(lambda pdu: self.responses.append(pdu))
-        self.client.set_message_received_handler(lambda pdu: self.deliveries.append(pdu))
+        self.client.set_message_sent_handler(self._sent)
+        self.client.set_message_received_handler(self._received)
         self.client.set_error_pdu_handler(lambda _pdu: None)  # it comes to the sent handler too
+
+    def _sent(self, pdu: Any) -> None:
+        self.responses.append(pdu)
+
+    def _received(self, pdu: Any) -> None:
+        self.deliveries.append(pdu)  # the status of the answer is None: ESME_ROK
 
     async def bind(self, kind: str = "transceiver", password: str = "demo") -> Any:
         """Connect and bind; the response."""
@@ -62,7 +68,7 @@ class Client:
         return self.responses[-1]
 
     async def read_until(self, done: Callable[[], bool]) -> None:
-        """Read PDUs until that many have come; the socket's timeout ends it otherwise."""
+        """Read PDUs until it is so; the socket's timeout ends it otherwise."""
 
         def read() -> None:
             while not done():
@@ -77,7 +83,7 @@ class Client:
 
 @asynccontextmanager
 async def connected(run: Running) -> AsyncIterator[Client]:
-    """A client, disconnected at the end."""
+    """A client with a socket of its own, closed at the end."""
     one = Client(run.proxy.server.port)
     try:
         yield one
@@ -94,7 +100,7 @@ async def test_a_message_its_receipt_and_unbind(database_url: str) -> None:
         assert response.status == smpplib.consts.SMPP_ESME_ROK
         await one.read_until(lambda: len(one.deliveries) == 1)
         (receipt,) = one.deliveries
-        assert receipt.esm_class == smpplib.consts.SMPP_MSGTYPE_DELIVERYACK
+        assert receipt.esm_class == 0x04
         assert receipt.receipted_message_id == response.message_id
         assert receipt.message_state == smpplib.consts.SMPP_MESSAGE_STATE_DELIVERED
         assert b"id:%b " % response.message_id in receipt.short_message

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -16,6 +15,7 @@ from xml.etree import ElementTree
 import httpx
 import pytest
 from support.http_sink import HttpSink
+from support.ports import free_ports
 from support.waiting import eventually
 
 _STOP_TIMEOUT_S = 5
@@ -83,15 +83,6 @@ def require_kannel() -> tuple[str, str]:
     if os.environ.get("CI"):
         pytest.fail(missing, pytrace=False)
     pytest.skip(missing)
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on; all different, since all are held until the last is known."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 @dataclass(frozen=True)
@@ -204,7 +195,7 @@ async def running_kannel(
         reply: what the service that gets MO messages answers; empty: nothing.
     """
     bearerbox, smsbox = require_kannel()
-    ports = _free_ports(3)
+    ports = free_ports(3)
     # One group is one link; a transmitter and a receiver are one SMSC by their common smsc-id.
     ways = [f"port = {smpp_port}\ntransceiver-mode = true"]
     if separate_links:

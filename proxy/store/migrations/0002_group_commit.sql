@@ -1,5 +1,14 @@
 -- The two statements of the hot path, each one round trip for a whole batch.
 
+-- Messages whose charge was given up before it was committed: the connection broke or was
+-- silent, and the client was refused.  The charge may still be under way, in a network that
+-- was interrupted, say; it fails on what stands here.
+CREATE TABLE uncharged (
+    account_id bigint NOT NULL,
+    message_id bigint NOT NULL,
+    PRIMARY KEY (account_id, message_id)
+);
+
 -- Charges a batch of messages, grouped by account (accounts ascending, so that two proxies
 -- never deadlock; order of arrival kept within an account).
 --   p_account, p_size        the accounts, and how many of the following messages are theirs
@@ -45,6 +54,13 @@ BEGIN
         END IF;
         i := i + p_size[a];
     END LOOP;
+
+    -- After the accounts are locked, which is what settle_batch does before it looks.
+    IF EXISTS (SELECT 1 FROM uncharged u WHERE u.account_id = ANY (p_account)
+                AND u.message_id BETWEEN p_id[1] AND p_id[cardinality(p_id)]
+                AND u.message_id = ANY (p_id)) THEN
+        RAISE EXCEPTION 'this charge was given up' USING ERRCODE = 'query_canceled';
+    END IF;
 
     INSERT INTO message
     SELECT u.id, u.account_id, u.login_id, u.command_id, u.source_addr, u.destination_addr,
@@ -124,6 +140,14 @@ BEGIN
             RETURNING message_id
         )
         SELECT coalesce(array_agg(message_id), '{}') INTO released FROM booked;
+
+        IF cardinality(released) < cardinality(p_back_id) THEN   -- not charged (yet)
+            INSERT INTO uncharged (account_id, message_id)
+            SELECT u.account_id, u.id FROM unnest(p_back_id, p_back_account_id) AS u(id, account_id)
+            LEFT JOIN message m ON m.account_id = u.account_id AND m.id = u.id
+            WHERE m.id IS NULL
+            ON CONFLICT DO NOTHING;
+        END IF;
     END IF;
 
     IF cardinality(p_doubt_id) > 0 THEN
