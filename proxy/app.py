@@ -304,8 +304,9 @@ async def _ensure_demo_account(proxy: Proxy) -> None:
 
 def _say_ready(proxy: Proxy) -> None:
     s = proxy.settings
+    tls = f" tls={s.smpp.host}:{proxy.server.tls_port}" if s.smpp.tls else ""
     http = f" http={s.http.host}:{proxy.http_port}" if proxy.http else ""
-    print(f"ready smpp={s.smpp.host}:{proxy.server.port}{http}", flush=True)
+    print(f"ready smpp={s.smpp.host}:{proxy.server.port}{tls}{http}", flush=True)
 
 
 def run(settings: Settings, *, embedded_default: bool = False, tour: bool = False) -> int:

@@ -69,6 +69,7 @@ class Sweep:
         async with self._pool().acquire() as connection:
             if time.monotonic() - self._partitions_at > _PARTITIONS_EVERY_S:
                 await connection.execute("SELECT ensure_partitions()")
+                await sweeps.forget_uncharged(connection)
                 self._partitions_at = time.monotonic()
             # Whatever is older than the longest wait for an answer has lost its proxy.
             await self._holds(connection)

@@ -275,6 +275,7 @@ class EsmeServer:
         self.tasks = tasks
         self.connections: set[EsmeSession] = set()
         self.port = 0
+        self.tls_port = 0
         self._listening: list[Any] = []
 
     async def start(self) -> None:
@@ -287,11 +288,11 @@ class EsmeServer:
         if s.tls is not None:
             context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
             context.load_cert_chain(s.tls.certificate, s.tls.key)
-            self._listening.append(
-                await loop.create_server(
-                    lambda: EsmeSession(self), s.host, s.tls.port, ssl=context, backlog=512
-                )
+            server = await loop.create_server(
+                lambda: EsmeSession(self), s.host, s.tls.port, ssl=context, backlog=512
             )
+            self.tls_port = server.sockets[0].getsockname()[1]
+            self._listening.append(server)
 
     def stop_listening(self) -> None:
         """No new connections; the sessions stay."""

@@ -67,6 +67,13 @@ async def close_answered_doubts(connection: Any) -> None:
     )
 
 
+async def forget_uncharged(connection: Any) -> None:
+    """No network delivers a charge that was given up a day ago."""
+    await connection.execute(
+        "DELETE FROM uncharged WHERE message_id < id_from_time(now() - interval '1 day')"
+    )
+
+
 async def doubts(connection: Any) -> tuple[int, int, float]:
     """How many messages are in doubt, their micro-credits, and the age of the oldest in s."""
     row = await connection.fetchrow(load("doubts"))

@@ -22,7 +22,7 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
-disable_created_metrics()  # a second series for each counter, which nobody asks for
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, which nobody asks for
 REGISTRY: Final = CollectorRegistry(auto_describe=True)
 ProcessCollector(registry=REGISTRY)
 PlatformCollector(registry=REGISTRY)
