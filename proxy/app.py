@@ -37,7 +37,7 @@ from proxy.store.migrations import migrate
 from proxy.store.presence import Presence
 from proxy.telemetry import metrics
 from proxy.telemetry.logs import setup_logging
-from proxy.telemetry.tasks import Tasks
+from proxy.telemetry.tasks import Tasks, wait_until
 
 log = structlog.get_logger()
 
@@ -86,10 +86,10 @@ class Proxy:
             self.http = None
             self.http_port = 0
         # Not a promise (an upstream may be away for hours), only a better first second.
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_READY_S if self._upstreams else 0):
-                while not (self.charge.up and any(u.bound for u in self._upstreams.values())):
-                    await asyncio.sleep(0.01)
+        await wait_until(
+            lambda: self.charge.up and any(u.bound for u in self._upstreams.values()),
+            _READY_S if self._upstreams else 0,
+        )
 
     def _compose(self) -> None:
         s, record = self.settings, self.events.record

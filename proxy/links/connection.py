@@ -8,7 +8,7 @@ stays bounded by what its windows allow.
 from __future__ import annotations
 
 import asyncio
-from typing import cast
+from typing import Any, cast
 
 import structlog
 
@@ -16,6 +16,7 @@ from proxy.smpp import vocabulary as smpp
 from proxy.smpp.framing import Framer, Pdu, pack_pdu
 from proxy.smpp.session import SessionState, refusal
 from proxy.smpp.timers import Action, Limits, LinkTimes, next_action
+from proxy.smpp.window import Window
 from proxy.telemetry import metrics
 
 log = structlog.get_logger()
@@ -32,14 +33,18 @@ class SmppConnection(asyncio.Protocol):
     """For the metrics: who is at the other end."""
 
     def __init__(
-        self, max_pdu_octets: int, limits: Limits, may_send: dict[SessionState, frozenset[int]]
+        self,
+        max_pdu_octets: int,
+        limits: Limits,
+        may_send: dict[SessionState, frozenset[int]],
+        window: Window[Any],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._framer = Framer(max_pdu_octets)
         self._limits = limits
         self._may_send = may_send
+        self.window = window
         self._outbox: list[bytes] = []
-        self._sequence = 0
         self._counts: dict[tuple[str, int, int], int] = {}
         self._ticking: asyncio.TimerHandle | None = None
         self.transport: asyncio.Transport | None = None
@@ -160,11 +165,6 @@ class SmppConnection(asyncio.Protocol):
             transport.write(b"".join(self._outbox))
         self._outbox.clear()
 
-    def next_sequence(self) -> int:
-        """For requests that need no window slot (enquire_link, unbind)."""
-        self._sequence = self._sequence % smpp.SEQUENCE_MAX + 1
-        return self._sequence
-
     # ------------------------------------------------------------------------ leaving
 
     def unbind(self, reason: str) -> None:
@@ -173,7 +173,7 @@ class SmppConnection(asyncio.Protocol):
             self.close(reason)
             return
         self.closing_reason = reason
-        self.send(pack_pdu(smpp.UNBIND, 0, self.next_sequence()))
+        self.send(pack_pdu(smpp.UNBIND, 0, self.window.next_sequence()))
         self._loop.call_later(_CLOSE_AFTER_S, self.close, reason)
 
     def close(self, reason: str) -> None:
@@ -199,7 +199,7 @@ class SmppConnection(asyncio.Protocol):
         action = next_action(self.times, self._limits, bound=bound, now=now)
         if action is Action.ENQUIRE:
             self.times.enquired = now
-            self.send(pack_pdu(smpp.ENQUIRE_LINK, 0, self.next_sequence()))
+            self.send(pack_pdu(smpp.ENQUIRE_LINK, 0, self.window.next_sequence()))
         elif action is Action.CLOSE_INACTIVE:
             self.unbind(action.value)
         elif action is not Action.NONE:

@@ -29,13 +29,14 @@ from proxy.smpp.timers import Limits
 from proxy.smpp.tlv import pack_tlv
 from proxy.smpp.window import Window
 from proxy.telemetry import metrics
-from proxy.telemetry.tasks import Tasks
+from proxy.telemetry.tasks import Tasks, wait_until
 
 log = structlog.get_logger()
 
 _OPERATIONS = frozenset({smpp.QUERY_SM, smpp.CANCEL_SM, smpp.REPLACE_SM})
 _SENDERS = (SessionState.BOUND_TX, SessionState.BOUND_TRX)
 _RECEIVERS = (SessionState.BOUND_RX, SessionState.BOUND_TRX)
+_UNBIND_S = 5.0
 _TLVS_SINCE = 0x34
 Done = Callable[[int | None], None]
 
@@ -57,10 +58,10 @@ class EsmeSession(SmppConnection):
                 s.response_timeout_s,
             ),
             ESME_MAY_SEND,
+            Window[Done](s.deliver_window_max),
         )  # fmt: skip
         self._server = server
         self._settings = s
-        self._deliveries: Window[Done] = Window(s.deliver_window_max)
         self._waiting: list[Pdu] | None = None
         """PDUs that came while a bind is being authenticated."""
         self._interface_version = smpp.INTERFACE_VERSION
@@ -123,7 +124,7 @@ class EsmeSession(SmppConnection):
             self._bind(command_id, sequence_number, body)
         elif command_id in (smpp.DELIVER_SM_RESP, smpp.DATA_SM_RESP, smpp.GENERIC_NACK):
             self.times.active = self.times.received
-            done = self._deliveries.answer(sequence_number)
+            done = self.window.answer(sequence_number)
             if done is not None:
                 done(status if command_id != smpp.GENERIC_NACK else status or smpp.ESME_RSYSERR)
         elif command_id in _OPERATIONS:
@@ -217,27 +218,27 @@ class EsmeSession(SmppConnection):
     @property
     def deliver_room(self) -> int:
         """How many more deliveries the session's window takes now."""
-        return self._deliveries.free
+        return self.window.free
 
     def deliver(self, command_id: int, body: bytes, done: Done) -> None:
         """Send a deliver_sm or data_sm; `done` gets the status of its response, or None."""
         if self._interface_version < _TLVS_SINCE and command_id == smpp.DELIVER_SM:
             body = without_tlvs(body)
         deadline = self._loop.time() + self._settings.response_timeout_s
-        sequence_number = self._deliveries.register(done, deadline)
+        sequence_number = self.window.register(done, deadline)
         self.send(pack_pdu(command_id, 0, sequence_number, body))
         self.count("out", command_id, 0)
 
     def notify(self, body: bytes) -> None:
         """Send an alert_notification, which has no response."""
-        self.send(pack_pdu(smpp.ALERT_NOTIFICATION, 0, self.next_sequence(), body))
+        self.send(pack_pdu(smpp.ALERT_NOTIFICATION, 0, self.window.next_sequence(), body))
         self.count("out", smpp.ALERT_NOTIFICATION, 0)
 
     # -------------------------------------------------------------------------- leaving
 
     def check(self, now: float) -> None:
         """Deliveries that the client does not answer are tried again later."""
-        for _, done in self._deliveries.expire(now):
+        for _, done in self.window.expire(now):
             done(None)
         if self._unbind is not None and now >= self._unbind[1]:
             self._let_go()
@@ -250,7 +251,7 @@ class EsmeSession(SmppConnection):
             return
         metrics.SESSIONS.labels("esme", self._bind_type).dec()
         self._server.bind.left(self, reason)
-        for done in self._deliveries.drain():
+        for done in self.window.drain():
             done(None)
         self._server.deliver.receiver_left(self.account)
 
@@ -304,8 +305,6 @@ class EsmeServer:
         self.stop_listening()
         for connection in list(self.connections):
             connection.unbind("the proxy is shutting down")
-        deadline = asyncio.get_running_loop().time() + 5
-        while self.connections and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.02)
+        await wait_until(lambda: not self.connections, _UNBIND_S)
         for connection in list(self.connections):
             connection.close("the proxy is shutting down")

@@ -43,11 +43,11 @@ class SmscLink(SmppConnection):
             Limits(settings.connect_timeout_s, settings.enquire_link_s, 0,
                    settings.response_timeout_s),
             SMSC_MAY_SEND,
+            Window[Message | Operation](settings.window),
         )  # fmt: skip
         self._upstream = upstream
         self._settings = settings
         self.bind_command = bind_command
-        self.window: Window[Message | Operation] = Window(settings.window)
         self._late: OrderedDict[int, Message] = OrderedDict()
         self._response_seconds = metrics.UPSTREAM_RESPONSE_SECONDS.labels(settings.name)
         self.gone: asyncio.Future[str] = self._loop.create_future()
@@ -69,7 +69,7 @@ class SmscLink(SmppConnection):
             s.system_type.encode("latin-1"),
             smpp.INTERFACE_VERSION,
         )
-        self.send(pack_pdu(self.bind_command, 0, self.next_sequence(), body))
+        self.send(pack_pdu(self.bind_command, 0, self.window.next_sequence(), body))
         self.count("out", self.bind_command, 0)
 
     def write(self, messages: list[Message]) -> None:
@@ -90,12 +90,6 @@ class SmscLink(SmppConnection):
         sequence_number = self.window.register(operation, deadline)
         self.send(pack_pdu(operation.command_id, 0, sequence_number, operation.body))
         self.count("out", operation.command_id, 0)
-
-    def next_sequence(self) -> int:
-        """From the same numbers as the window's, so that no two open requests share one."""
-        sequence_number = self.window.register(_NOTHING, 0)
-        self.window.answer(sequence_number)
-        return sequence_number
 
     # ----------------------------------------------------------------------- receiving
 
@@ -189,6 +183,11 @@ class SmscLink(SmppConnection):
             self._upstream.doubtful(silent, "the upstream did not answer")
             self._upstream.pump()
 
+    def close(self, reason: str) -> None:
+        """From now on nothing is written, so nothing may be handed to this link."""
+        super().close(reason)
+        self._upstream.link_closing(self)
+
     def lost(self, reason: str) -> None:
         """What was written and not answered is in doubt."""
         if not self.gone.done():
@@ -200,7 +199,4 @@ class SmscLink(SmppConnection):
         for request in unanswered:
             if isinstance(request, Operation):
                 request.done(None, b"")
-
-
-_NOTHING = Operation(0, b"", lambda _status, _body: None)
 

@@ -22,7 +22,7 @@ from proxy.smpp import vocabulary as smpp
 from proxy.smpp.receipt import receipt_key
 from proxy.smpp.session import BIND_TYPE, STATE_OF_BIND
 from proxy.telemetry import metrics
-from proxy.telemetry.tasks import Tasks
+from proxy.telemetry.tasks import Tasks, wait_until
 
 log = structlog.get_logger()
 
@@ -30,6 +30,7 @@ _BINDS = {
     "transceiver": (smpp.BIND_TRANSCEIVER,),
     "transmitter+receiver": (smpp.BIND_TRANSMITTER, smpp.BIND_RECEIVER),
 }
+_UNBIND_S = 2.0
 _STABLE_S = 10.0
 """A link that lived this long starts its back-off anew."""
 
@@ -91,7 +92,7 @@ class SmscUpstream:
     @property
     def open_requests(self) -> int:
         """Requests without an answer, over all links."""
-        return sum(len(link.window.open) for link in self._senders)
+        return sum(len(link.window.open) for link in self._links)
 
     @property
     def backlog(self) -> int:
@@ -140,6 +141,11 @@ class SmscUpstream:
             "upstream_bound", f"Upstream {self.name} bound a {BIND_TYPE[link.state]}"
         )
         self.pump()
+
+    def link_closing(self, link: SmscLink) -> None:
+        """A link writes nothing more; it is lost in a moment."""
+        if link in self._senders:
+            self._senders.remove(link)
 
     def link_lost(self, link: SmscLink, unanswered: list[Message], reason: str) -> None:
         """A link is gone; what it had written is in doubt, what waits goes elsewhere."""
@@ -250,14 +256,10 @@ class SmscUpstream:
 
     async def stop(self, patience_s: float) -> None:
         """Wait for open answers, then unbind."""
-        deadline = self._loop.time() + patience_s
-        while (self._backlog or self.open_requests) and self._loop.time() < deadline:
-            await asyncio.sleep(0.02)
+        await wait_until(lambda: not self._backlog and not self.open_requests, patience_s)
         self._stopping = True
         for link in list(self._links):
             link.unbind("the proxy is shutting down")
-        deadline = self._loop.time() + 2
-        while self._links and self._loop.time() < deadline:
-            await asyncio.sleep(0.02)
+        await wait_until(lambda: not self._links, _UNBIND_S)
         for link in list(self._links):
             link.close("the proxy is shutting down")

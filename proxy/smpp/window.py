@@ -29,14 +29,17 @@ class Window(Generic[T]):
         """How many more requests fit."""
         return self.max - len(self.open)
 
-    def register(self, request: T, deadline: float) -> int:
-        """Takes a slot; returns the sequence number to send (1 to 0x7FFFFFFF, section 3.2)."""
-        sequence_number = self._sequence + 1
-        if sequence_number > SEQUENCE_MAX:
-            sequence_number = 1
+    def next_sequence(self) -> int:
+        """A number that no open request has (1 to 0x7FFFFFFF, section 3.2)."""
+        sequence_number = self._sequence % SEQUENCE_MAX + 1
         while sequence_number in self.open:
             sequence_number = sequence_number % SEQUENCE_MAX + 1
         self._sequence = sequence_number
+        return sequence_number
+
+    def register(self, request: T, deadline: float) -> int:
+        """Takes a slot; returns the sequence number to send."""
+        sequence_number = self.next_sequence()
         self.open[sequence_number] = (deadline, request)
         return sequence_number
 

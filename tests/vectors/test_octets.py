@@ -385,10 +385,10 @@ def receipts_of(message: str) -> list[tuple[int, bytes]]:
     return [
         (DELIVER_SM, deliver_body(text, esm_class=4)),
         (DELIVER_SM, deliver_body(text, esm_class=4, tlvs=tag + state)),
-        (DELIVER_SM, deliver_body(odd, esm_class=0x24, data_coding=3, tlvs=vendor)),
+        (DELIVER_SM, deliver_body(odd, esm_class=0x20, data_coding=3, tlvs=vendor)),
         (DELIVER_SM, deliver_body(b"\0\xffdone", esm_class=4, tlvs=vendor + tag + state + vendor)),
         (DELIVER_SM, deliver_body(b"", esm_class=0, tlvs=tag)),
-        (DELIVER_SM, deliver_body(b"", esm_class=4, tlvs=vendor + payload(text * 9) + tag)),
+        (DELIVER_SM, deliver_body(b"", esm_class=4, tlvs=vendor + payload(text + b"." * 300) + tag)),
         (DATA_SM, data_body(state + tag + payload(odd) + vendor, esm_class=4)),
     ]
 
