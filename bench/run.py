@@ -102,8 +102,10 @@ class Bench:
         )
         self.proxy = subprocess.Popen(
             [sys.executable, "-m", "proxy", "run", "--config", self.config],
-            stdout=subprocess.PIPE, cwd=HERE.parent, text=True,
-        )  # fmt: skip
+            stdout=subprocess.PIPE,
+            cwd=HERE.parent,
+            text=True,
+        )
         assert self.proxy.stdout is not None
         if not self.proxy.stdout.readline().startswith("ready"):
             raise SystemExit("the proxy did not start")
@@ -114,8 +116,11 @@ class Bench:
         """A smpp-proxy command with --json."""
         done = subprocess.run(
             [sys.executable, "-m", "proxy", *args, "--json", "--config", self.config],
-            cwd=HERE.parent, capture_output=True, text=True, check=True,
-        )  # fmt: skip
+            cwd=HERE.parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         return json.loads(done.stdout)
 
     def add_accounts(self) -> None:
@@ -153,10 +158,22 @@ asyncio.run(main())
         """One load; its own figures plus the CPU time of both processes."""
         proxy0, postgres0 = cpu_seconds([self.proxy.pid]), cpu_seconds([self.postgres_pid])
         load = subprocess.run(
-            [BIN / "smpp_load", "--port", str(SMPP_PORT), "--system-id", "load",
-             "--password", "secret", "--bind-timeout", "60", *args],
-            stdout=subprocess.PIPE, text=True, check=False,
-        )  # fmt: skip
+            [
+                BIN / "smpp_load",
+                "--port",
+                str(SMPP_PORT),
+                "--system-id",
+                "load",
+                "--password",
+                "secret",
+                "--bind-timeout",
+                "60",
+                *args,
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
         result = dict(json.loads(load.stdout))
         result["proxy_cpu"] = cpu_seconds([self.proxy.pid]) - proxy0
         result["postgres_cpu"] = cpu_seconds([self.postgres_pid]) - postgres0
@@ -181,8 +198,10 @@ def main() -> None:
     bench = Bench(directory)
     try:
         bench.add_accounts()
-        print(f"{'case':14} {'messages/s':>10} {'p50 ms':>8} {'p99 ms':>8}"
-              f" {'proxy ms/1000':>14} {'PostgreSQL ms/1000':>19} {'receipts':>9}")  # fmt: skip
+        print(
+            f"{'case':14} {'messages/s':>10} {'p50 ms':>8} {'p99 ms':>8}"
+            f" {'proxy ms/1000':>14} {'PostgreSQL ms/1000':>19} {'receipts':>9}"
+        )
         for name in options.only or CASES:
             args = CASES[name]
             if "--count" not in args:
@@ -194,20 +213,27 @@ def main() -> None:
 
             per_1000 = 1e6 / median("ok")
             bad = [r for r in runs if r["ok"] != r["sent"] or r["duplicates"] or r["error"]]
-            print(f"{name:14} {median('ok_per_s'):10.0f} {median('p50_ms'):8.2f}"
-                  f" {median('p99_ms'):8.2f} {median('proxy_cpu') * per_1000:14.1f}"
-                  f" {median('postgres_cpu') * per_1000:19.1f} {median('dlrs'):9.0f}"
-                  + (f"  NOT CLEAN: {bad}" if bad else ""), flush=True)  # fmt: skip
+            print(
+                f"{name:14} {median('ok_per_s'):10.0f} {median('p50_ms'):8.2f}"
+                f" {median('p99_ms'):8.2f} {median('proxy_cpu') * per_1000:14.1f}"
+                f" {median('postgres_cpu') * per_1000:19.1f} {median('dlrs'):9.0f}"
+                + (f"  NOT CLEAN: {bad}" if bad else ""),
+                flush=True,
+            )
         sink = bench.sink_counters()["submits"]
         findings = bench.command("audit")
         messages = int(
             subprocess.run(
                 [sys.executable, "-c", _COUNT.format(directory=directory)],
-                stdout=subprocess.PIPE, text=True, check=True,
+                stdout=subprocess.PIPE,
+                text=True,
+                check=True,
             ).stdout
-        )  # fmt: skip
-        print(f"carrier got {sink}, charged {messages},"
-              f" audit: {'clean' if not findings else findings}")  # fmt: skip
+        )
+        print(
+            f"carrier got {sink}, charged {messages},"
+            f" audit: {findings or 'clean'}"
+        )
         if findings or sink != messages:
             raise SystemExit(1)
     finally:

@@ -98,9 +98,14 @@ class Proxy:
         self.forward = Forward(self.settle.not_sent)
         self.charge = Charge(connect, self._mint, self.forward, self.settle, s.status, record)
         self.deliver = Deliver(
-            self._pool, connect, self._mint, s.delivery, record, self.tasks,
+            self._pool,
+            connect,
+            self._mint,
+            s.delivery,
+            record,
+            self.tasks,
             answers_settled=self.settle.lane.passed,
-        )  # fmt: skip
+        )
         self.bind = Bind(self._pool, self._registry, record)
         self.presence = Presence(
             connect,
@@ -112,9 +117,14 @@ class Proxy:
         )
         slowest_s = max((u.response_timeout_s for u in s.upstream), default=0.0)
         self.sweep = Sweep(
-            self._pool, self._mint, self.deliver, s.in_doubt, s.delivery, record,
+            self._pool,
+            self._mint,
+            self.deliver,
+            s.in_doubt,
+            s.delivery,
+            record,
             answer_within_s=slowest_s,
-        )  # fmt: skip
+        )
 
     async def _connect_upstreams(self) -> None:
         by_name: dict[str, Upstream] = {}
@@ -134,9 +144,12 @@ class Proxy:
             list(by_name.values()),
         )
         self.submit = Submit(
-            self.charge, routes, self.settings.status,
-            queue_max=_QUEUE_MAX, record_event=self.events.record,
-        )  # fmt: skip
+            self.charge,
+            routes,
+            self.settings.status,
+            queue_max=_QUEUE_MAX,
+            record_event=self.events.record,
+        )
         self.operate = Operate(self._pool, dict(self._upstreams))
         self.server = EsmeServer(
             self.settings.smpp, self.bind, self.submit, self.operate, self.deliver, self.tasks
@@ -148,9 +161,7 @@ class Proxy:
         return self.database.pool
 
     def _all_lanes(self) -> list[Any]:
-        return [
-            self.charge.lane, self.settle.lane, self.deliver.keep_lane, self.deliver.end_lane,
-        ]  # fmt: skip
+        return [self.charge.lane, self.settle.lane, self.deliver.keep_lane, self.deliver.end_lane]
 
     # ----------------------------------------------------------------- while it runs
 
@@ -242,9 +253,12 @@ class SimulatedUpstream:
         """Start it; returns how to reach it."""
         await self.smsc.start()
         return UpstreamSettings(
-            name="simulated", host="127.0.0.1", port=self.smsc.port, system_id="proxy",
+            name="simulated",
+            host="127.0.0.1",
+            port=self.smsc.port,
+            system_id="proxy",
             password=SecretStr("proxy"),
-        )  # fmt: skip
+        )
 
 
 DEMO_ACCOUNT = "demo"
@@ -297,9 +311,13 @@ def _asked_to_stop(stop_asked: asyncio.Event, loop: asyncio.AbstractEventLoop) -
 async def _ensure_demo_account(proxy: Proxy) -> None:
     async with proxy.database.pool.acquire() as connection:
         await accounts.create(
-            connection, DEMO_ACCOUNT, password=DEMO_ACCOUNT, credit_micro=DEMO_CREDITS_MICRO,
-            by="smpp-proxy", mint=IdMint(COMMAND_NODE),
-        )  # fmt: skip
+            connection,
+            DEMO_ACCOUNT,
+            password=DEMO_ACCOUNT,
+            credit_micro=DEMO_CREDITS_MICRO,
+            by="smpp-proxy",
+            mint=IdMint(COMMAND_NODE),
+        )
 
 
 def _say_ready(proxy: Proxy) -> None:

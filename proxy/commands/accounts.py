@@ -11,12 +11,7 @@ from asyncpg import Connection
 from proxy.commands import common, output
 from proxy.commands.common import ConfigOption, JsonOption, NameArgument
 from proxy.config import Settings
-from proxy.smpp.vocabulary import (
-    ESME_RMSGQFUL,
-    ESME_RSYSERR,
-    ESME_RTHROTTLED,
-    ESME_RX_T_APPN,
-)
+from proxy.smpp.vocabulary import ESME_RMSGQFUL, ESME_RSYSERR, ESME_RTHROTTLED, ESME_RX_T_APPN
 from proxy.store import accounts, history
 
 app = common.new_app("Accounts: who may send, and who pays.")

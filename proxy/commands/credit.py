@@ -50,13 +50,7 @@ def add(
 
     async def work(conn: Connection) -> credit.Added | credit.Exists | credit.Refused:
         return await credit.add_credit(
-            conn,
-            name,
-            amount,
-            note=note,
-            by=by or common.actor(),
-            key=key,
-            mint=common.mint(),
+            conn, name, amount, note=note, by=by or common.actor(), key=key, mint=common.mint()
         )
 
     outcome = common.with_database(common.settings_for(ctx, config), work, partitions=True)

@@ -127,9 +127,10 @@ class Bind:
             )
         metrics.BINDS.labels("ok").inc()
         self._record_event(
-            "bound", f"{system_id} bound as {bind_type} from {peer_address}",
+            "bound",
+            f"{system_id} bound as {bind_type} from {peer_address}",
             account_id=login.account_id,
-        )  # fmt: skip
+        )
         return Bound(smpp.ESME_ROK, account, login.login_id)
 
     def left(self, session: EsmeSession, reason: str) -> None:
@@ -149,9 +150,11 @@ class Bind:
         name = system_id if login else "unknown system_id"
         what = reason if login else "no such login"
         self._record_event(
-            "bind_refused", f"Bind of {name} from {peer} refused: {what}",
-            severity="warning", account_id=login.account_id if login else 0,
-        )  # fmt: skip
+            "bind_refused",
+            f"Bind of {name} from {peer} refused: {what}",
+            severity="warning",
+            account_id=login.account_id if login else 0,
+        )
         return Bound(status)
 
     async def _password_is_right(self, login: LoginRow, password: str) -> bool:

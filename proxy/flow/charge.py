@@ -95,17 +95,17 @@ class Charge:
                 reason = "insufficient_credits"
                 text = "Could not send message. Insufficient credits"
             metrics.REFUSALS.labels(reason).inc(count)
-            self._record_event(
-                reason, text, severity="warning", account_id=account.id, count=count
-            )
+            self._record_event(reason, text, severity="warning", account_id=account.id, count=count)
 
     def _failed(self, messages: list[Message]) -> None:
         """The transaction failed, or nobody knows: nothing was forwarded, so nothing is owed."""
         metrics.REFUSALS.labels("ledger_unreachable").inc(len(messages))
         self._record_event(
-            "message_refused", "Could not send message. The ledger is unreachable",
-            severity="error", count=len(messages),
-        )  # fmt: skip
+            "message_refused",
+            "Could not send message. The ledger is unreachable",
+            severity="error",
+            count=len(messages),
+        )
         self._settle.not_charged(messages, self._status.ledger_unreachable)
 
 

@@ -64,13 +64,21 @@ class Deliver:
         self.inbound = InboundTable(())
         self.mailboxes: dict[int, Mailbox] = {}
         self.keep_lane: Lane[Incoming, dict[int, Kept]] = Lane(
-            "keep", connect=connect, execute=self._keep, committed=self._kept,
-            failed=self._not_kept, retry=True,
-        )  # fmt: skip
+            "keep",
+            connect=connect,
+            execute=self._keep,
+            committed=self._kept,
+            failed=self._not_kept,
+            retry=True,
+        )
         self.end_lane: Lane[Ended, None] = Lane(
-            "end", connect=connect, execute=self._end, committed=_count_ended,
-            failed=lambda _batch: None, retry=True,
-        )  # fmt: skip
+            "end",
+            connect=connect,
+            execute=self._end,
+            committed=_count_ended,
+            failed=lambda _batch: None,
+            retry=True,
+        )
 
     # ---------------------------------------------------------------- from the upstream
 
@@ -94,9 +102,10 @@ class Deliver:
             if item.key is None and item.account_id is None:
                 link.respond(command_id | smpp.RESP, smpp.ESME_RX_P_APPN, sequence_number, b"\0")
                 self._record_event(
-                    "inbound_refused", "Inbound message refused: no account takes its address",
+                    "inbound_refused",
+                    "Inbound message refused: no account takes its address",
                     severity="warning",
-                )  # fmt: skip
+                )
                 continue
             items.append(item)
         self.keep_lane.add(items)
@@ -181,9 +190,11 @@ class Deliver:
                 found = None
             if found is not None:
                 self._record_event(
-                    "doubt_resolved", "Message in doubt charged: its receipt arrived",
-                    account_id=found[0], message_id=found[1],
-                )  # fmt: skip
+                    "doubt_resolved",
+                    "Message in doubt charged: its receipt arrived",
+                    account_id=found[0],
+                    message_id=found[1],
+                )
                 self.keep_lane.add([item])
                 continue
             item.link.respond(
@@ -246,9 +257,11 @@ class Deliver:
         self.end_lane.add([(account_id, item.id, kind, state, status)])
         if state == "refused":
             self._record_event(
-                "delivery_refused", f"Delivery refused by the client: {smpp.status_name(status)}",
-                severity="warning", account_id=account_id,
-            )  # fmt: skip
+                "delivery_refused",
+                f"Delivery refused by the client: {smpp.status_name(status)}",
+                severity="warning",
+                account_id=account_id,
+            )
 
     def load(self, mailbox: Mailbox, limit: int) -> None:
         """Claim waiting rows for a mailbox that has room."""
@@ -258,9 +271,7 @@ class Deliver:
         rows: list[Any] = []
         failed = True
         try:
-            rows = await deliveries.claim(
-                self._pool(), mailbox.account.id, self._mint.node, limit
-            )
+            rows = await deliveries.claim(self._pool(), mailbox.account.id, self._mint.node, limit)
             failed = False
         except Exception:
             log.warning("deliveries_not_loaded", account=mailbox.account.name, exc_info=True)

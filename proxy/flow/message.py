@@ -15,9 +15,7 @@ class Account:
     The balance is not here: it lives in the database only.
     """
 
-    __slots__ = (
-        "enabled", "id", "insufficient_status", "mailbox", "max_binds", "name", "sessions",
-    )  # fmt: skip
+    __slots__ = ("enabled", "id", "insufficient_status", "mailbox", "max_binds", "name", "sessions")
 
     def __init__(self, account_id: int, name: str) -> None:
         self.id = account_id
@@ -62,10 +60,23 @@ class Message:
     """One submit_sm, data_sm or submit_multi between its arrival and its answer."""
 
     __slots__ = (
-        "account", "body", "command_id", "data_coding", "destination_addr", "destinations",
-        "esm_class", "id", "login_id", "price_micro", "registered_delivery", "segments",
-        "sequence_number", "session", "source_addr", "upstreams",
-    )  # fmt: skip
+        "account",
+        "body",
+        "command_id",
+        "data_coding",
+        "destination_addr",
+        "destinations",
+        "esm_class",
+        "id",
+        "login_id",
+        "price_micro",
+        "registered_delivery",
+        "segments",
+        "sequence_number",
+        "session",
+        "source_addr",
+        "upstreams",
+    )
 
     id: int
     """Minted when it is charged; what the client knows it by."""

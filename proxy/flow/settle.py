@@ -55,16 +55,26 @@ class Settle:
             if status != smpp.ESME_ROK:
                 settlements.append(
                     Settlement(
-                        message, upstream_id, status, body=body, released=True, late=late,
+                        message,
+                        upstream_id,
+                        status,
+                        body=body,
+                        released=True,
+                        late=late,
                         reason=f"refused by {upstream.name}: {smpp.status_name(status)}",
-                    )  # fmt: skip
+                    )
                 )
                 continue
             smsc_message_id = leading_c_octets(body)
             settlement = Settlement(
-                message, upstream_id, status, smsc_message_id=smsc_message_id,
-                receipt_key=key_of(smsc_message_id), body=body, late=late,
-            )  # fmt: skip
+                message,
+                upstream_id,
+                status,
+                smsc_message_id=smsc_message_id,
+                receipt_key=key_of(smsc_message_id),
+                body=body,
+                late=late,
+            )
             if message.command_id == smpp.SUBMIT_MULTI:
                 _give_back_refused_destinations(settlement)
             settlements.append(settlement)
@@ -82,8 +92,10 @@ class Settle:
     def not_sent(self, messages: list[Message], reason: str) -> None:
         """Charged, but not one octet was written: released."""
         self.lane.add(
-            [Settlement(m, None, self._status.no_upstream, released=True, reason=reason)
-             for m in messages]  # fmt: skip
+            [
+                Settlement(m, None, self._status.no_upstream, released=True, reason=reason)
+                for m in messages
+            ]
         )
 
     def not_charged(self, messages: list[Message], status: int) -> None:
@@ -135,14 +147,20 @@ class Settle:
         metrics.CREDITS_RELEASED.inc(released_micro / 1e6)
         for account_id, count in doubtful.items():
             self._record_event(
-                "message_in_doubt", "Message in doubt: the upstream did not answer",
-                severity="error", account_id=account_id, count=count,
-            )  # fmt: skip
+                "message_in_doubt",
+                "Message in doubt: the upstream did not answer",
+                severity="error",
+                account_id=account_id,
+                count=count,
+            )
         for (account_id, reason), count in refused.items():
             self._record_event(
-                "message_released", f"Message not sent, credit released: {reason}",
-                severity="warning", account_id=account_id, count=count,
-            )  # fmt: skip
+                "message_released",
+                f"Message not sent, credit released: {reason}",
+                severity="warning",
+                account_id=account_id,
+                count=count,
+            )
 
     def _respond(self, message: Message, status: int, body: bytes) -> None:
         session = message.session

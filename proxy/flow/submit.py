@@ -58,14 +58,23 @@ class Submit:
                 throttled.append(request)
                 continue
             try:
-                (source, destination, esm_class, data_coding, registered_delivery, segments,
-                 destinations) = READERS[command_id](body)  # fmt: skip
+                (
+                    source,
+                    destination,
+                    esm_class,
+                    data_coding,
+                    registered_delivery,
+                    segments,
+                    destinations,
+                ) = READERS[command_id](body)
             except PduError as error:
                 metrics.REFUSALS.labels("malformed").inc()
                 self._record_event(
-                    "malformed_pdu", f"Message refused: {error}",
-                    severity="warning", account_id=session.account.id,
-                )  # fmt: skip
+                    "malformed_pdu",
+                    f"Message refused: {error}",
+                    severity="warning",
+                    account_id=session.account.id,
+                )
                 session.respond(command_id | smpp.RESP, error.status, sequence_number, b"")
                 continue
             upstreams = self._routes.find(destination)
@@ -78,10 +87,20 @@ class Submit:
                 continue
             messages.append(
                 Message(
-                    session, command_id, sequence_number, body, source, destination, esm_class,
-                    data_coding, registered_delivery, segments * destinations, destinations,
-                    price_micro(segments * destinations), upstreams,
-                )  # fmt: skip
+                    session,
+                    command_id,
+                    sequence_number,
+                    body,
+                    source,
+                    destination,
+                    esm_class,
+                    data_coding,
+                    registered_delivery,
+                    segments * destinations,
+                    destinations,
+                    price_micro(segments * destinations),
+                    upstreams,
+                )
             )
         if throttled:
             self._refuse(session, throttled, "throttled", self._status.throttled)

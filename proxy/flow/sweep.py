@@ -80,9 +80,12 @@ class Sweep:
     async def _holds(self, connection: Any) -> None:
         for account_id, count in await sweeps.lost_holds(connection, self._answer_within_s):
             self._record_event(
-                "message_in_doubt", "Message in doubt: its proxy stopped before an answer",
-                severity="error", account_id=account_id, count=count,
-            )  # fmt: skip
+                "message_in_doubt",
+                "Message in doubt: its proxy stopped before an answer",
+                severity="error",
+                account_id=account_id,
+                count=count,
+            )
 
     async def _doubts(self, connection: Any) -> None:
         await sweeps.close_answered_doubts(connection)
@@ -93,9 +96,12 @@ class Sweep:
             )
             for account_id, count in resolved:
                 self._record_event(
-                    "doubt_resolved", f"Message in doubt for too long: {policy}d by policy",
-                    severity="warning", account_id=account_id, count=count,
-                )  # fmt: skip
+                    "doubt_resolved",
+                    f"Message in doubt for too long: {policy}d by policy",
+                    severity="warning",
+                    account_id=account_id,
+                    count=count,
+                )
         count, credits_micro, oldest_s = await sweeps.doubts(connection)
         metrics.IN_DOUBT_MESSAGES.set(count)
         metrics.IN_DOUBT_CREDITS.set(credits_micro / 1e6)
@@ -106,9 +112,12 @@ class Sweep:
             connection, self._delivery.max_age_s
         ):
             self._record_event(
-                "delivery_expired", "Delivery expired: no session took it in time",
-                severity="warning", account_id=account_id, count=count,
-            )  # fmt: skip
+                "delivery_expired",
+                "Delivery expired: no session took it in time",
+                severity="warning",
+                account_id=account_id,
+                count=count,
+            )
         bound_here = list(self._deliver.mailboxes)
         for account_id in await sweeps.accounts_with_due_deliveries(connection, bound_here):
             self._deliver.waiting_in_database(account_id)

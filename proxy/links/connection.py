@@ -116,9 +116,12 @@ class SmppConnection(asyncio.Protocol):
             if answer is not None:
                 self.respond(answer[0], answer[1], sequence_number, b"")
             log.info(
-                "command_refused", side=self.side, peer=self.peer_address,
-                command=smpp.command_name(command_id), state=self.state.name,
-            )  # fmt: skip
+                "command_refused",
+                side=self.side,
+                peer=self.peer_address,
+                command=smpp.command_name(command_id),
+                state=self.state.name,
+            )
         elif command_id == smpp.ENQUIRE_LINK:
             self.send(pack_pdu(smpp.ENQUIRE_LINK_RESP, 0, sequence_number))
         elif command_id == smpp.ENQUIRE_LINK_RESP:

@@ -54,12 +54,14 @@ class EsmeSession(SmppConnection):
         super().__init__(
             s.max_pdu_octets,
             Limits(
-                s.session_init_timeout_s, s.enquire_link_s, s.inactivity_timeout_s,
+                s.session_init_timeout_s,
+                s.enquire_link_s,
+                s.inactivity_timeout_s,
                 s.response_timeout_s,
             ),
             ESME_MAY_SEND,
             Window[Done](s.deliver_window_max),
-        )  # fmt: skip
+        )
         self._server = server
         self._settings = s
         self._waiting: list[Pdu] | None = None

@@ -9,7 +9,9 @@ from typing import Any
 import structlog
 
 from proxy.config import UpstreamSettings
+from proxy.flow.deliver import Arrival
 from proxy.flow.message import Message, Operation
+from proxy.flow.settle import Answer
 from proxy.links.connection import SmppConnection
 from proxy.smpp import vocabulary as smpp
 from proxy.smpp.framing import Pdu, pack_pdu
@@ -28,6 +30,7 @@ _OPERATION_ANSWERS = frozenset(
     {smpp.QUERY_SM | smpp.RESP, smpp.CANCEL_SM | smpp.RESP, smpp.REPLACE_SM | smpp.RESP}
 )
 _TO_CLIENT = frozenset({smpp.DELIVER_SM, smpp.DATA_SM})
+_RECEIVERS = (SessionState.BOUND_RX, SessionState.BOUND_TRX)
 _SENDERS = (SessionState.BOUND_TX, SessionState.BOUND_TRX)
 
 
@@ -40,11 +43,12 @@ class SmscLink(SmppConnection):
         settings: UpstreamSettings = upstream.settings
         super().__init__(
             _MAX_PDU_OCTETS,
-            Limits(settings.connect_timeout_s, settings.enquire_link_s, 0,
-                   settings.response_timeout_s),
+            Limits(
+                settings.connect_timeout_s, settings.enquire_link_s, 0, settings.response_timeout_s
+            ),
             SMSC_MAY_SEND,
             Window[Message | Operation](settings.window),
-        )  # fmt: skip
+        )
         self._upstream = upstream
         self._settings = settings
         self.bind_command = bind_command
@@ -78,9 +82,7 @@ class SmscLink(SmppConnection):
         register = self.window.register
         self.times.active = self._loop.time()
         self.send(
-            b"".join(
-                [pack_pdu(m.command_id, 0, register(m, deadline), m.body) for m in messages]
-            )
+            b"".join([pack_pdu(m.command_id, 0, register(m, deadline), m.body) for m in messages])
         )
         self.count("out", messages[0].command_id, 0, len(messages))
 
@@ -95,47 +97,55 @@ class SmscLink(SmppConnection):
 
     def pdus_received(self, pdus: list[Pdu]) -> None:
         """Answers and deliveries go to the flow as lists; the rest is handled one by one."""
-        answers: list[tuple[Message, int, bytes]] = []
-        late: list[tuple[Message, int, bytes]] = []
-        arrivals: list[tuple[int, int, bytes]] = []
-        started: float | None = None
+        answers: list[Answer] = []
+        late: list[Answer] = []
+        arrivals: list[Arrival] = []
+        receives = self.state in _RECEIVERS
         for command_id, status, sequence_number, body in pdus:
-            if command_id in _ANSWERS or command_id == smpp.GENERIC_NACK:
-                entry = self.window.open.pop(sequence_number, None)
-                request = entry[1] if entry is not None else None
-                if entry is not None and started is None:
-                    started = entry[0] - self._settings.response_timeout_s
-                if command_id == smpp.GENERIC_NACK:
-                    # Never a success, whatever status it carries.
-                    status = status or smpp.ESME_RUNKNOWNERR  # noqa: PLW2901
-                if isinstance(request, Message):
-                    answers.append((request, status, body))
-                elif isinstance(request, Operation):
-                    request.done(status, body)
-                elif sequence_number in self._late:
-                    late.append((self._late.pop(sequence_number), status, body))
-            elif command_id in _TO_CLIENT and self.state in (
-                SessionState.BOUND_RX, SessionState.BOUND_TRX,
-            ):  # fmt: skip
+            if command_id in _ANSWERS:
+                self._answer(status, sequence_number, body, answers, late)
+            elif command_id == smpp.GENERIC_NACK:
+                # Never a success, whatever status it carries.
+                self._answer(status or smpp.ESME_RUNKNOWNERR, sequence_number, body, answers, late)
+            elif command_id in _TO_CLIENT and receives:
                 arrivals.append((command_id, sequence_number, body))
             else:
                 self.count("in", command_id, status)
                 self._other(command_id, status, sequence_number, body)
-        if answers:
+        if answers or late:
             self.times.active = self.times.received
-            if started is not None:  # the oldest of the batch speaks for all
-                self._response_seconds.observe(self.times.received - started)
-            self._count_answers(answers)
-            self._upstream.answered(answers)
-        if late:
-            self._count_answers(late)
-            self._upstream.answered(late, late=True)
+            self._count_answers(answers + late)
+            self._upstream.answered(answers, late)
         if arrivals:
             self.times.active = self.times.received
             self.count("in", arrivals[0][0], 0, len(arrivals))
             self._upstream.arrived(self, arrivals)
 
-    def _count_answers(self, answers: list[tuple[Message, int, bytes]]) -> None:
+    def _answer(
+        self,
+        status: int,
+        sequence_number: int,
+        body: bytes,
+        answers: list[Answer],
+        late: list[Answer],
+    ) -> None:
+        """Find the request that an answer is for; one that nobody waits for is dropped."""
+        entry = self.window.open.pop(sequence_number, None)
+        if entry is None:
+            message = self._late.pop(sequence_number, None)
+            if message is not None:
+                late.append((message, status, body))
+            return
+        deadline, request = entry
+        if isinstance(request, Operation):
+            request.done(status, body)
+            return
+        if not answers:  # the first of a read speaks for all
+            sent = deadline - self._settings.response_timeout_s
+            self._response_seconds.observe(self.times.received - sent)
+        answers.append((request, status, body))
+
+    def _count_answers(self, answers: list[Answer]) -> None:
         by_kind: dict[tuple[int, int], int] = {}
         for message, status, _ in answers:
             kind = (message.command_id, status)
@@ -199,4 +209,3 @@ class SmscLink(SmppConnection):
         for request in unanswered:
             if isinstance(request, Operation):
                 request.done(None, b"")
-

@@ -114,9 +114,11 @@ class SmscUpstream:
 
     # ------------------------------------------------------------------- what links tell
 
-    def answered(self, answers: list[Answer], late: bool = False) -> None:
-        """Responses of one read."""
-        self._settle.answered(self, answers, late)
+    def answered(self, answers: list[Answer], late: list[Answer]) -> None:
+        """Responses of one read; the late ones are of messages in doubt."""
+        self._settle.answered(self, answers)
+        if late:
+            self._settle.answered(self, late, late=True)
         self.pump()
 
     def doubtful(self, messages: list[Message], reason: str) -> None:
@@ -155,9 +157,8 @@ class SmscUpstream:
             metrics.SESSIONS.labels("smsc", bind_type).dec()
             if not self._stopping:
                 self._record_event(
-                    "upstream_lost", f"Upstream {self.name} lost a link: {reason}",
-                    severity="error",
-                )  # fmt: skip
+                    "upstream_lost", f"Upstream {self.name} lost a link: {reason}", severity="error"
+                )
         if link in self._senders:
             self._senders.remove(link)
         self._links_changed()
@@ -226,9 +227,11 @@ class SmscUpstream:
             # Jitter: a carrier that restarts is not met by everybody in the same instant.
             pause_s = wait_s * random.uniform(0.5, 1.0)  # noqa: S311
             log.warning(
-                "upstream_link_down", upstream=self.name, reason=reason,
+                "upstream_link_down",
+                upstream=self.name,
+                reason=reason,
                 retry_in_s=round(pause_s, 2),
-            )  # fmt: skip
+            )
             await asyncio.sleep(pause_s)
             wait_s = min(wait_s * 2, s.reconnect_max_s)
 

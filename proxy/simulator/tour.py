@@ -34,10 +34,15 @@ class _Tour:
 
     async def send(self, text: str, *, receipt: bool = False) -> None:
         results = await send(
-            self._host, self._port, ACCOUNT, ACCOUNT, source="12345",
-            destination="447700900123", text=text,
+            self._host,
+            self._port,
+            ACCOUNT,
+            ACCOUNT,
+            source="12345",
+            destination="447700900123",
+            text=text,
             wait_receipt_s=_RECEIPT_WAIT_S if receipt else 0.0,
-        )  # fmt: skip
+        )
         for result in results:
             _say(f"  submit_sm      -> {_outcome(result)}")
         _say(f"  balance        {text_from_micro(await self.balance_micro())} credits")
@@ -51,9 +56,7 @@ class _Tour:
     async def prepare(self) -> None:
         """The account, with the credit that the tour starts with (also the second time)."""
         async with self._pool.acquire() as connection:
-            await accounts.create(
-                connection, ACCOUNT, password=ACCOUNT, by="tour", mint=self._mint
-            )
+            await accounts.create(connection, ACCOUNT, password=ACCOUNT, by="tour", mint=self._mint)
         difference = _CREDITS_MICRO - await self.balance_micro()
         if difference:
             await self.add(difference, "for the tour")

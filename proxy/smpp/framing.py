@@ -15,9 +15,7 @@ _HEADER = Struct(">IIII")
 
 def pack_pdu(command_id: int, status: int, sequence_number: int, body: bytes = b"") -> bytes:
     """A whole PDU."""
-    return (
-        _HEADER.pack(smpp.HEADER_OCTETS + len(body), command_id, status, sequence_number) + body
-    )
+    return _HEADER.pack(smpp.HEADER_OCTETS + len(body), command_id, status, sequence_number) + body
 
 
 class Framer:

@@ -65,9 +65,7 @@ class Layout:
                 end = body.find(b"\0", at, at + field.octets)
                 if end < 0:
                     cut_short = len(body) - at < field.octets
-                    return PduError(
-                        smpp.ESME_RINVCMDLEN if cut_short else field.status, field.name
-                    )
+                    return PduError(smpp.ESME_RINVCMDLEN if cut_short else field.status, field.name)
                 at = end + 1
             else:
                 at += 1
@@ -203,7 +201,7 @@ def read_submit_sm(body: bytes) -> Submission:
         raise PduError(smpp.ESME_RINVDSTADR, "destination_addr")
     return Submission(
         v[3].decode("latin-1"), destination, esm_class, data_coding, v[12][0], segments, 1
-    )  # fmt: skip
+    )
 
 
 def read_data_sm(body: bytes) -> Submission:
@@ -215,13 +213,18 @@ def read_data_sm(body: bytes) -> Submission:
     if not destination:
         raise PduError(smpp.ESME_RINVDSTADR, "destination_addr")
     return Submission(
-        v[3].decode("latin-1"), destination, esm_class, data_coding, registered_delivery,
-        segments, 1,
-    )  # fmt: skip
+        v[3].decode("latin-1"),
+        destination,
+        esm_class,
+        data_coding,
+        registered_delivery,
+        segments,
+        1,
+    )
 
 
 def read_submit_multi(body: bytes) -> Submission:
-    """Section 4.5.1.  Raises PduError; distribution lists are refused, for nobody can price them."""
+    """Section 4.5.1.  Raises PduError, also for distribution lists: nobody can price them."""
     head, at = MULTI_HEAD.split(body)
     number_of_dests = head[4][0]
     if not 1 <= number_of_dests <= 254:
@@ -242,9 +245,14 @@ def read_submit_multi(body: bytes) -> Submission:
     esm_class, data_coding = tail[0][0], tail[7][0]
     content = content_at(body, at + length, tail[9][0])
     return Submission(
-        head[3].decode("latin-1"), ",".join(destinations), esm_class, data_coding, tail[5][0],
-        _segments(content, esm_class, data_coding), number_of_dests,
-    )  # fmt: skip
+        head[3].decode("latin-1"),
+        ",".join(destinations),
+        esm_class,
+        data_coding,
+        tail[5][0],
+        _segments(content, esm_class, data_coding),
+        number_of_dests,
+    )
 
 
 READERS: Final = {

@@ -8,11 +8,7 @@ from proxy.smpp.receipt import rewrite_receipt_id
 from proxy.smpp.tlv import TlvError, find_tlv, replace_tlv
 
 _SHORT_MESSAGE_MAX = 254
-_LAYOUT_OF_OPERATION = {
-    smpp.QUERY_SM: QUERY,
-    smpp.CANCEL_SM: CANCEL,
-    smpp.REPLACE_SM: REPLACE,
-}
+_LAYOUT_OF_OPERATION = {smpp.QUERY_SM: QUERY, smpp.CANCEL_SM: CANCEL, smpp.REPLACE_SM: REPLACE}
 
 
 def receipt_for_client(command_id: int, body: bytes, message_id: int) -> bytes:
@@ -28,9 +24,7 @@ def receipt_for_client(command_id: int, body: bytes, message_id: int) -> bytes:
         tlvs = replace_tlv(tlvs, smpp.TAG_RECEIPTED_MESSAGE_ID, our_id + b"\0")
         payload = None if sm_length else find_tlv(tlvs, smpp.TAG_MESSAGE_PAYLOAD)
         if payload is not None:
-            tlvs = replace_tlv(
-                tlvs, smpp.TAG_MESSAGE_PAYLOAD, rewrite_receipt_id(payload, our_id)
-            )
+            tlvs = replace_tlv(tlvs, smpp.TAG_MESSAGE_PAYLOAD, rewrite_receipt_id(payload, our_id))
     except TlvError:
         pass  # kept as the carrier sent it; the text carries the id
     return head + text + tlvs
@@ -77,8 +71,6 @@ def with_message_id(command_id: int, body: bytes, message_id: str) -> bytes:
     layout: Layout = _LAYOUT_OF_OPERATION[command_id]
     values, _ = layout.split(body)
     number = layout.index["message_id"]
-    start = sum(
-        len(values[i]) + (1 if layout.fields[i].octets else 0) for i in range(number)
-    )
+    start = sum(len(values[i]) + (1 if layout.fields[i].octets else 0) for i in range(number))
     end = start + len(values[number])
     return body[:start] + message_id.encode("latin-1") + body[end:]

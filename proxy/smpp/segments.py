@@ -10,11 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
-from aiosmpplib.codec import (
-    ESCAPE,
-    GSM_EXTENDED_ENCODE_MAP,
-    GSM7BitCodec,
-)
+from aiosmpplib.codec import ESCAPE, GSM_EXTENDED_ENCODE_MAP, GSM7BitCodec
 
 _ONE_SEPTETS, _PART_SEPTETS = 160, 153
 _ONE_OCTETS, _PART_OCTETS = 140, 134

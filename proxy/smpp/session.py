@@ -39,9 +39,15 @@ BIND_TYPE: Final = {
 _ALWAYS: Final = frozenset({smpp.ENQUIRE_LINK, smpp.ENQUIRE_LINK_RESP, smpp.GENERIC_NACK})
 _BOUND: Final = _ALWAYS | {smpp.UNBIND, smpp.UNBIND_RESP}
 _TO_SMSC: Final = frozenset(
-    {smpp.SUBMIT_SM, smpp.SUBMIT_MULTI, smpp.DATA_SM, smpp.QUERY_SM, smpp.CANCEL_SM,
-     smpp.REPLACE_SM}
-)  # fmt: skip
+    {
+        smpp.SUBMIT_SM,
+        smpp.SUBMIT_MULTI,
+        smpp.DATA_SM,
+        smpp.QUERY_SM,
+        smpp.CANCEL_SM,
+        smpp.REPLACE_SM,
+    }
+)
 _TO_ESME: Final = frozenset({smpp.DELIVER_SM, smpp.DATA_SM})
 
 

@@ -125,8 +125,13 @@ FINAL_STATES: Final = frozenset(STATE_OF_STAT.values()) - {
 
 _COMMAND_NAMES: Final[dict[int, str]] = {int(c): c.name.lower() for c in SmppCommand}
 _COMMAND_NAMES.update({OUTBIND: "outbind", ALERT_NOTIFICATION: "alert_notification"})
-for _id, _name in ((DATA_SM, "data_sm"), (SUBMIT_MULTI, "submit_multi"), (QUERY_SM, "query_sm"),
-                   (CANCEL_SM, "cancel_sm"), (REPLACE_SM, "replace_sm")):  # fmt: skip
+for _id, _name in (
+    (DATA_SM, "data_sm"),
+    (SUBMIT_MULTI, "submit_multi"),
+    (QUERY_SM, "query_sm"),
+    (CANCEL_SM, "cancel_sm"),
+    (REPLACE_SM, "replace_sm"),
+):
     _COMMAND_NAMES.update({_id: _name, _id | RESP: f"{_name}_resp"})
 _STATUS_NAMES: Final[dict[int, str]] = {int(s): s.name for s in SmppCommandStatus}
 

@@ -216,12 +216,7 @@ async def _insert_login(
 ) -> LoginAdded | SystemIdTaken | Refused:
     if not 0 < len(system_id.encode()) <= SYSTEM_ID_OCTETS:
         return Refused(f"a system_id has 1 to {SYSTEM_ID_OCTETS} octets: {system_id!r} has not")
-    login_id = await conn.fetchval(
-        load("insert_login"),
-        account_id,
-        system_id,
-        password_hash,
-    )
+    login_id = await conn.fetchval(load("insert_login"), account_id, system_id, password_hash)
     return SystemIdTaken(system_id) if login_id is None else LoginAdded(login_id)
 
 

@@ -15,10 +15,22 @@ class Incoming:
     """A deliver_sm or data_sm from upstream that has to be kept before it is acknowledged."""
 
     __slots__ = (
-        "account_id", "attempts", "body", "command_id", "destination_addr", "error", "id", "key",
-        "link", "message_id", "message_state", "received_at", "sequence_number", "source_addr",
+        "account_id",
+        "attempts",
+        "body",
+        "command_id",
+        "destination_addr",
+        "error",
+        "id",
+        "key",
+        "link",
+        "message_id",
+        "message_state",
+        "received_at",
+        "sequence_number",
+        "source_addr",
         "upstream_id",
-    )  # fmt: skip
+    )
 
     def __init__(
         self, link: Any, upstream_id: int, command_id: int, sequence_number: int, body: bytes

@@ -26,11 +26,7 @@ R = TypeVar("R")
 log = structlog.get_logger()
 
 # Errors that one item of a batch can cause: the others deserve another try without it.
-_ITEM_ERRORS = (
-    asyncpg.DataError,
-    asyncpg.exceptions.IntegrityConstraintViolationError,
-    ValueError,
-)
+_ITEM_ERRORS = (asyncpg.DataError, asyncpg.exceptions.IntegrityConstraintViolationError, ValueError)
 _RECONNECT_MIN_S = 0.1
 _RECONNECT_MAX_S = 5.0
 

@@ -41,11 +41,7 @@ async def account_exists(conn: Connection, name: str) -> bool:
 
 
 async def credit_log(
-    conn: Connection,
-    account_name: str,
-    *,
-    since: datetime | None = None,
-    limit: int = 50,
+    conn: Connection, account_name: str, *, since: datetime | None = None, limit: int = 50
 ) -> list[Row]:
     """The changes of an account's credits, newest first, at most `limit`."""
     return await _newest(conn, load("credit_log"), since, limit, account_name)

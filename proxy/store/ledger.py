@@ -8,6 +8,7 @@ from typing import Any
 from proxy.store.ids import IdMint
 from proxy.store.sql import load
 
+
 async def charge(
     connection: Any, mint: IdMint, messages: Iterable[Any]
 ) -> tuple[list[Any], list[int | None], set[int]]:
@@ -62,9 +63,18 @@ class Settlement:
     """How one hold ends, or that it is in doubt."""
 
     __slots__ = (
-        "back_micro", "body", "in_doubt", "late", "message", "reason", "receipt_key", "released",
-        "smsc_message_id", "status", "upstream_id",
-    )  # fmt: skip
+        "back_micro",
+        "body",
+        "in_doubt",
+        "late",
+        "message",
+        "reason",
+        "receipt_key",
+        "released",
+        "smsc_message_id",
+        "status",
+        "upstream_id",
+    )
 
     def __init__(
         self,

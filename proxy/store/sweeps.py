@@ -40,9 +40,16 @@ async def resolve_old_doubts(
     reasons = ["in doubt for too long"] * len(rows)
     charged = (ids, account_ids, upstream_ids, [""] * len(ids), [None] * len(ids))
     released = (
-        ids, account_ids, upstream_ids, [""] * len(ids), [None] * len(ids), [0] * len(ids),
-        [None] * len(ids), mint.mint(len(ids)), reasons,
-    )  # fmt: skip
+        ids,
+        account_ids,
+        upstream_ids,
+        [""] * len(ids),
+        [None] * len(ids),
+        [0] * len(ids),
+        [None] * len(ids),
+        mint.mint(len(ids)),
+        reasons,
+    )
     await connection.fetchval(
         load("settle"),
         *(charged if policy == "charge" else [nothing] * 5),

@@ -91,7 +91,4 @@ def _renderers(console: bool, *, colors: bool) -> list[Processor]:
                 exception_formatter=structlog.dev.plain_traceback,
             )
         ]
-    return [
-        structlog.processors.format_exc_info,
-        structlog.processors.JSONRenderer(default=str),
-    ]
+    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]

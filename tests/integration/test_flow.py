@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from support.esme import BIND_RX, BIND_TX, CANCEL_SM, QUERY_SM, SUBMIT_MULTI, message_id
 from support.running import running_proxy
 from support.waiting import eventually
@@ -47,9 +46,7 @@ async def test_an_empty_account_is_refused_and_served_again_after_a_top_up(
         await run.assert_books_balance()
 
 
-async def test_a_message_that_does_not_fit_does_not_block_a_smaller_one(
-    database_url: str,
-) -> None:
+async def test_a_message_that_does_not_fit_does_not_block_a_smaller_one(database_url: str) -> None:
     async with running_proxy(database_url, credits=2) as run, run.esme() as esme:
         await esme.bind()
         long_one = esme.next_sequence()
@@ -86,10 +83,14 @@ async def test_each_refused_destination_of_a_submit_multi_is_released(database_u
         return b"\x01\x01\x01" + address + b"\0"
 
     body = (
-        b"\0\1\1" + b"123\0" + b"\x03"
-        + destination(b"447000000001") + destination(b"99900000") + destination(b"447000000002")
+        b"\0\1\1"
+        + b"123\0"
+        + b"\x03"
+        + destination(b"447000000001")
+        + destination(b"99900000")
+        + destination(b"447000000002")
         + b"\0\0\0\0\0\0\0\0\0\x05hello"
-    )  # fmt: skip
+    )
     async with running_proxy(database_url) as run, run.esme() as esme:
         await esme.bind()
         response = await esme.request(SUBMIT_MULTI, body)

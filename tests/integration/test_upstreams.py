@@ -94,13 +94,10 @@ async def test_tls_on_both_sides(database_url: str, tmp_path: Path) -> None:
     with_tls = upstream_settings(
         smsc, port=front.sockets[0].getsockname()[1], tls=True, tls_ca=tmp_path / "ca.pem"
     )
-    smpp = {
-        "tls": {"port": 0, "certificate": tmp_path / "cert.pem", "key": tmp_path / "key.pem"},
-    }
+    smpp = {"tls": {"port": 0, "certificate": tmp_path / "cert.pem", "key": tmp_path / "key.pem"}}
     async with running_proxy(
-        database_url, smsc=smsc, smpp=smpp,
-        upstream=with_tls.model_dump(exclude_unset=True),
-    ) as run:  # fmt: skip
+        database_url, smsc=smsc, smpp=smpp, upstream=with_tls.model_dump(exclude_unset=True)
+    ) as run:
         client_context = ssl.create_default_context(cafile=tmp_path / "ca.pem")
         reader, writer = await asyncio.open_connection(
             "127.0.0.1", run.proxy.server.tls_port, ssl=client_context

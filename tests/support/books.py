@@ -41,9 +41,13 @@ class Books:
         """An account with a login of the same name and password; returns its id."""
         async with self.pool.acquire() as connection:
             await accounts.create(
-                connection, name, password=name, credit_micro=credits * 1_000_000, by="test",
+                connection,
+                name,
+                password=name,
+                credit_micro=credits * 1_000_000,
+                by="test",
                 mint=self.mint,
-            )  # fmt: skip
+            )
         return int(await self.fetchval("SELECT id FROM account WHERE name = $1", name))
 
     async def add_credit(self, name: str, credits: int) -> None:

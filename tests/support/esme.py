@@ -47,10 +47,20 @@ def submit_body(
 ) -> bytes:
     """The body of a submit_sm."""
     return (
-        b"\0" + tons[:2] + source + b"\0" + tons[2:] + destination + b"\0"
-        + bytes((esm_class, 0, 0)) + b"\0\0" + bytes((registered_delivery, 0, data_coding, 0))
-        + bytes((len(text),)) + text + tlvs
-    )  # fmt: skip
+        b"\0"
+        + tons[:2]
+        + source
+        + b"\0"
+        + tons[2:]
+        + destination
+        + b"\0"
+        + bytes((esm_class, 0, 0))
+        + b"\0\0"
+        + bytes((registered_delivery, 0, data_coding, 0))
+        + bytes((len(text),))
+        + text
+        + tlvs
+    )
 
 
 class Esme:
@@ -71,9 +81,11 @@ class Esme:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
         trace: TracebackType | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._reading.cancel()
         self._writer.close()
 
@@ -142,16 +154,17 @@ class Esme:
                 return one
         raise ConnectionError("closed without a response")
 
-    async def request(
-        self, command_id: int, body: bytes = b"", timeout_s: float = 10
-    ) -> Received:
+    async def request(self, command_id: int, body: bytes = b"", timeout_s: float = 10) -> Received:
         """Send a request and wait for its response."""
         return await self.response(self.send(command_id, body), timeout_s)
 
     async def bind(
-        self, system_id: str = "demo", password: str = "demo", command_id: int = BIND_TRX,
+        self,
+        system_id: str = "demo",
+        password: str = "demo",
+        command_id: int = BIND_TRX,
         version: int = 0x34,
-    ) -> Received:  # fmt: skip
+    ) -> Received:
         """Bind; returns the response, whatever its status."""
         return await self.request(command_id, bind_body(system_id, password, version))
 

@@ -62,7 +62,9 @@ async def carrier(**options: Any) -> AsyncIterator[SimulatedSmsc]:
 
 @asynccontextmanager
 async def proxy_on(
-    database_url: str, *carriers: SimulatedSmsc, upstream: dict[str, Any] | None = None,
+    database_url: str,
+    *carriers: SimulatedSmsc,
+    upstream: dict[str, Any] | None = None,
     **sections: Any,
 ) -> AsyncIterator[Proxy]:
     """A proxy in this process, stopped (drained) at the end unless it was abandoned."""
@@ -109,7 +111,7 @@ class ProxyProcess:
         self.port = 0
         keys = "\n".join(f"{key} = {json.dumps(value)}" for key, value in database.items())
         self.config.write_text(
-            f'[database]\n{keys}\n[smpp]\nport = 0\n[http]\nenabled = false\n'
+            f"[database]\n{keys}\n[smpp]\nport = 0\n[http]\nenabled = false\n"
             f'[[upstream]]\nname = "carrier1"\nhost = "127.0.0.1"\nport = {upstream.port}\n'
             'system_id = "proxy"\npassword = "proxy"\nwindow = 20\n'
             "reconnect_min_s = 0.05\nreconnect_max_s = 0.2\n"
@@ -127,9 +129,11 @@ class ProxyProcess:
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "proxy", "run", "--config", str(self.config)),
-                stdout=asyncio.subprocess.PIPE, stderr=log, cwd=ROOT,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                cwd=ROOT,
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
-            )  # fmt: skip
+            )
         if wait_until_ready:
             await self.ready()
 

@@ -138,10 +138,14 @@ class Kannel:
         answer = await self._http.get(
             f"http://127.0.0.1:{self._sendsms_port}/cgi-bin/sendsms",
             params={
-                "username": "user", "password": "user", "from": "12345",
-                "to": "447700900123", "text": text, **params,
+                "username": "user",
+                "password": "user",
+                "from": "12345",
+                "to": "447700900123",
+                "text": text,
+                **params,
             },
-        )  # fmt: skip
+        )
         assert answer.status_code == 202, answer.text
 
     def reports(self, reference: str) -> list[dict[str, str]]:
@@ -207,10 +211,13 @@ async def running_kannel(
     async with HttpSink(reply) as sink, httpx.AsyncClient(trust_env=False) as http:
         config.write_text(
             _CONFIG.format(
-                admin_port=ports[0], smsbox_port=ports[1], sendsms_port=ports[2],
-                links=links, sink=sink.url(""),
+                admin_port=ports[0],
+                smsbox_port=ports[1],
+                sendsms_port=ports[2],
+                links=links,
+                sink=sink.url(""),
             )
-        )  # fmt: skip
+        )
         kannel = Kannel(http, ports, sink)
         try:
             with log_path.open("ab") as log:
@@ -230,8 +237,11 @@ async def running_kannel(
 def _start(program: str, config: Path, log: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [program, "-v", "0", str(config)],
-        cwd=config.parent, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-    )  # fmt: skip
+        cwd=config.parent,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+    )
 
 
 async def _wait(

@@ -19,9 +19,7 @@ _READY = b"Z\x00\x00\x00\x05I"
 class Wire:
     """One connection through the relay."""
 
-    def __init__(
-        self, client: asyncio.StreamWriter, server: asyncio.StreamWriter
-    ) -> None:
+    def __init__(self, client: asyncio.StreamWriter, server: asyncio.StreamWriter) -> None:
         self.client = client
         self.server = server
         self.said = bytearray()
@@ -70,9 +68,7 @@ class Relay:
         query = parse_qs(urlsplit(database_url).query)
         self._real = f"{query['host'][0]}/.s.PGSQL.{query['port'][0]}"
         self.directory = Path(tempfile.mkdtemp(prefix="relay-"))
-        self.url = re.sub(
-            r"\?.*", f"?host={quote(str(self.directory))}&port=5432", database_url
-        )
+        self.url = re.sub(r"\?.*", f"?host={quote(str(self.directory))}&port=5432", database_url)
         self.wires: list[Wire] = []
         self.away = False
         self.stalled = False
@@ -93,9 +89,7 @@ class Relay:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    async def _connected(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.away:
             writer.transport.abort()
             return
@@ -139,9 +133,10 @@ class Relay:
     def wire_of(self, sql: str) -> Wire:
         """The connection on which this SQL was prepared."""
         return next(
-            w for w in reversed(self.wires)
+            w
+            for w in reversed(self.wires)
             if sql.encode() in w.said and not w.client.transport.is_closing()
-        )  # fmt: skip
+        )
 
 
 @asynccontextmanager

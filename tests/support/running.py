@@ -49,9 +49,13 @@ class Running:
         """An account with a login of the same name and password; returns its id."""
         async with self.proxy.database.pool.acquire() as connection:
             await accounts.create(
-                connection, name, password=name, credit_micro=credits * 1_000_000, by="test",
+                connection,
+                name,
+                password=name,
+                credit_micro=credits * 1_000_000,
+                by="test",
                 mint=self.mint,
-            )  # fmt: skip
+            )
             for key, value in values.items():
                 changes = accounts.changes_from_text({key: str(value)})
                 await accounts.set_values(connection, name, changes)
@@ -61,15 +65,18 @@ class Running:
         """Top up."""
         async with self.proxy.database.pool.acquire() as connection:
             await credit.add_credit(
-                connection, name, credits * 1_000_000, note="test", by="test", key=None,
+                connection,
+                name,
+                credits * 1_000_000,
+                note="test",
+                by="test",
+                key=None,
                 mint=self.mint,
-            )  # fmt: skip
+            )
 
     async def balance(self, name: str = "demo") -> Decimal:
         """In credits."""
-        return Decimal(
-            await self.fetchval("SELECT balance FROM v_account WHERE name = $1", name)
-        )
+        return Decimal(await self.fetchval("SELECT balance FROM v_account WHERE name = $1", name))
 
     async def state(self, message_id: int) -> str:
         """Of a message."""
@@ -85,11 +92,16 @@ def upstream_settings(smsc: SimulatedSmsc, **values: Any) -> UpstreamSettings:
     """How to reach a simulated carrier."""
     return UpstreamSettings(
         **{
-            "name": "carrier", "host": "127.0.0.1", "port": smsc.port, "system_id": "proxy",
-            "password": SecretStr("proxy"), "reconnect_min_s": 0.05, "reconnect_max_s": 0.2,
+            "name": "carrier",
+            "host": "127.0.0.1",
+            "port": smsc.port,
+            "system_id": "proxy",
+            "password": SecretStr("proxy"),
+            "reconnect_min_s": 0.05,
+            "reconnect_max_s": 0.2,
             **values,
         }
-    )  # fmt: skip
+    )
 
 
 @asynccontextmanager
