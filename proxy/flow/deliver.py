@@ -19,9 +19,8 @@ from proxy.flow.mailbox import Mailbox, Waiting
 from proxy.flow.message import Account, UpstreamLink
 from proxy.routing.inbound import InboundTable
 from proxy.smpp import vocabulary as smpp
-from proxy.smpp.pdu import ALERT, DATA, SUBMIT, PduError, content_at
+from proxy.smpp.pdu import ALERT, PduError, find_tlv_if_whole, read_delivery
 from proxy.smpp.receipt import IdFormat, parse_receipt, receipt_key
-from proxy.smpp.tlv import TlvError, find_tlv
 from proxy.store import deliveries
 from proxy.store.deliveries import Ended, Incoming, Kept
 from proxy.store.group_commit import Lane
@@ -63,6 +62,8 @@ class Deliver:
         self._answers_settled = answers_settled
         self.inbound = InboundTable(())
         self.mailboxes: dict[int, Mailbox] = {}
+        self._unsure: set[int] = set()
+        """Accounts of which this node may have claimed more than it knows."""
         self.keep_lane: Lane[Incoming, dict[int, Kept]] = Lane(
             "keep",
             connect=connect,
@@ -75,7 +76,7 @@ class Deliver:
             "end",
             connect=connect,
             execute=self._end,
-            committed=_count_ended,
+            committed=self._end_committed,
             failed=lambda _batch: None,
             retry=True,
         )
@@ -112,28 +113,19 @@ class Deliver:
 
     def _read(self, item: Incoming, receipt_ids: IdFormat) -> None:
         """Finds out whether it is a receipt and of which message, else whose MO it is."""
-        body = item.body
-        if item.command_id == smpp.DATA_SM:
-            values, at = DATA.split(body)
-            sm_length = 0
-        else:
-            values, at = SUBMIT.split(body)
-            sm_length = values[-1][0]
-        item.source_addr = values[3].decode("latin-1")
-        item.destination_addr = values[6].decode("latin-1")
-        message_type = values[7][0] & smpp.ESM_TYPE_MASK
-        content = content_at(body, at, sm_length)
-        try:
-            tagged = find_tlv(body, smpp.TAG_RECEIPTED_MESSAGE_ID, content.tlvs_at) is not None
-        except TlvError:
-            tagged = False
-        if message_type in _RECEIPT_TYPES or tagged:
-            receipt = parse_receipt(content.text, body[content.tlvs_at :])
+        delivery = read_delivery(item.command_id, item.body)
+        item.source_addr = delivery.source_addr
+        item.destination_addr = delivery.destination_addr
+        # Some carriers mark a receipt by its parameters only.
+        if delivery.message_type in _RECEIPT_TYPES or (
+            not delivery.message_type
+            and find_tlv_if_whole(delivery.tlvs, smpp.TAG_RECEIPTED_MESSAGE_ID) is not None
+        ):
+            receipt = parse_receipt(delivery.text, delivery.tlvs)
             if receipt is not None:
                 item.key = receipt_key(receipt.smsc_message_id, receipt_ids)
                 item.message_state = receipt.state
                 item.error = receipt.error[:32] or None
-                item.received_at = time.monotonic()
                 return
         item.account_id = self.inbound.find(item.destination_addr)
 
@@ -243,6 +235,7 @@ class Deliver:
         if mailbox is not None and not any(s.can_receive for s in account.sessions):
             del self.mailboxes[account.id]
             self.give_back(account.id, mailbox.close())
+            self._give_back_unknown(account.id)
 
     def waiting_in_database(self, account_id: int) -> None:
         """Something was queued for an account that may be bound here (a notification)."""
@@ -268,36 +261,44 @@ class Deliver:
         self._tasks.spawn(self._load(mailbox, limit), f"load deliveries of {mailbox.account.name}")
 
     async def _load(self, mailbox: Mailbox, limit: int) -> None:
+        account_id = mailbox.account.id
         rows: list[Any] = []
+        known: list[int] | None = None
         failed = True
         try:
-            rows = await deliveries.claim(self._pool(), mailbox.account.id, self._mint.node, limit)
+            if account_id in self._unsure:
+                await self.end_lane.passed()
+                known = mailbox.claimed
+            rows = await deliveries.claim(self._pool(), account_id, self._mint.node, limit, known)
             failed = False
+            self._unsure.discard(account_id)
         except Exception:
+            self._unsure.add(account_id)
             log.warning("deliveries_not_loaded", account=mailbox.account.name, exc_info=True)
         items = [Waiting(r["id"], r["command_id"], r["body"], r["message_id"]) for r in rows]
-        if self.mailboxes.get(mailbox.account.id) is not mailbox:
-            self.give_back(mailbox.account.id, items)
+        if self.mailboxes.get(account_id) is not mailbox:
+            self.give_back(account_id, items)
+            if account_id not in self.mailboxes:
+                self._give_back_unknown(account_id)
             return
         mailbox.loaded(items, more=failed or len(rows) == limit, failed=failed)
 
     def give_back(self, account_id: int, items: list[Waiting]) -> None:
         """Rows that can't be handed out here go back to the database's queue."""
-        if items:
-            self._tasks.spawn(
-                self._unclaim(account_id, [item.id for item in items]), "give back deliveries"
-            )
+        self.end_lane.add([(account_id, item.id, "", "back", 0) for item in items])
 
-    async def _unclaim(self, account_id: int, ids: list[int]) -> None:
-        await deliveries.unclaim(self._pool(), account_id, ids)
-        self.waiting_in_database(account_id)
+    def _give_back_unknown(self, account_id: int) -> None:
+        if account_id in self._unsure:
+            self._unsure.discard(account_id)
+            self.end_lane.add([(account_id, deliveries.ALL, "", "back", 0)])
 
     async def _end(self, connection: Any, batch: list[Ended]) -> None:
-        await deliveries.end(
-            connection, batch, self._settings.retry_min_s, self._settings.retry_max_s
-        )
+        s = self._settings
+        await deliveries.end(connection, batch, self._mint.node, s.retry_min_s, s.retry_max_s)
 
-
-def _count_ended(batch: list[Ended], _: None) -> None:
-    for (kind, state), count in Counter((e[2], e[3]) for e in batch).items():
-        metrics.DELIVERIES.labels(kind, state).inc(count)
+    def _end_committed(self, batch: list[Ended], _: None) -> None:
+        for (kind, state), count in Counter((e[2], e[3]) for e in batch).items():
+            if state != "back":
+                metrics.DELIVERIES.labels(kind, state).inc(count)
+        for account_id in {e[0] for e in batch if e[3] == "back"}:
+            self.waiting_in_database(account_id)

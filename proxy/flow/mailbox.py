@@ -51,6 +51,7 @@ class Mailbox:
         self._settings = settings
         self._deliver = deliver
         self._ready: list[Waiting] = []
+        self._out: set[int] = set()
         self._loading = False
         self._paused = False
         self._pumping_soon = False
@@ -60,6 +61,11 @@ class Mailbox:
     def takes_more(self) -> bool:
         """Whether a new arrival may be claimed at once."""
         return not self.more and not self._loading and len(self._ready) < _READY_MAX
+
+    @property
+    def claimed(self) -> list[int]:
+        """The ids of the deliveries that it has."""
+        return [*self._out, *(item.id for item in self._ready)]
 
     def put(self, item: Waiting) -> None:
         """Add a claimed delivery; `pump` brings it out."""
@@ -101,9 +107,11 @@ class Mailbox:
         body = item.body
         if item.message_id is not None:
             body = receipt_for_client(item.command_id, body, item.message_id)
+        self._out.add(item.id)
         session.deliver(item.command_id, body, partial(self._answered, session, item))
 
     def _answered(self, session: EsmeSession, item: Waiting, status: int | None) -> None:
+        self._out.discard(item.id)
         if status == smpp.ESME_ROK:
             self._deliver.ended(self.account.id, item, "delivered", status)
         elif status is None and not session.can_receive:

@@ -34,6 +34,7 @@ from proxy.telemetry.tasks import Tasks, wait_until
 log = structlog.get_logger()
 
 _OPERATIONS = frozenset({smpp.QUERY_SM, smpp.CANCEL_SM, smpp.REPLACE_SM})
+_DELIVERY_ANSWERS = frozenset({smpp.DELIVER_SM_RESP, smpp.DATA_SM_RESP})
 _SENDERS = (SessionState.BOUND_TX, SessionState.BOUND_TRX)
 _RECEIVERS = (SessionState.BOUND_RX, SessionState.BOUND_TRX)
 _UNBIND_S = 5.0
@@ -90,9 +91,14 @@ class EsmeSession(SmppConnection):
             self._waiting.extend(pdus)
             return
         requests: list[Request] = []
+        sends, receives = self.state in _SENDERS, self.state in _RECEIVERS
         for number, (command_id, status, sequence_number, body) in enumerate(pdus):
-            if command_id in READERS and self.state in _SENDERS:
+            if sends and command_id in READERS:
                 requests.append((command_id, sequence_number, body))
+                continue
+            if receives and command_id in _DELIVERY_ANSWERS:
+                self.count("in", command_id, status)
+                self._delivered(status, sequence_number)
                 continue
             self._submit(requests)  # before what came behind them
             requests = []
@@ -124,11 +130,9 @@ class EsmeSession(SmppConnection):
             return
         if command_id in smpp.BINDS:
             self._bind(command_id, sequence_number, body)
-        elif command_id in (smpp.DELIVER_SM_RESP, smpp.DATA_SM_RESP, smpp.GENERIC_NACK):
-            self.times.active = self.times.received
-            done = self.window.answer(sequence_number)
-            if done is not None:
-                done(status if command_id != smpp.GENERIC_NACK else status or smpp.ESME_RSYSERR)
+        elif command_id == smpp.GENERIC_NACK:
+            # Never a success, whatever status it carries.
+            self._delivered(status or smpp.ESME_RSYSERR, sequence_number)
         elif command_id in _OPERATIONS:
             self.times.active = self.times.received
             if self.open_requests >= self._settings.window_max:
@@ -139,6 +143,12 @@ class EsmeSession(SmppConnection):
                 self._server.operate.received(self, command_id, sequence_number, body),
                 smpp.command_name(command_id),
             )
+
+    def _delivered(self, status: int, sequence_number: int) -> None:
+        self.times.active = self.times.received
+        done = self.window.answer(sequence_number)
+        if done is not None:
+            done(status)
 
     def respond(self, command_id: int, status: int, sequence_number: int, body: bytes) -> None:
         """Send a response; the last one that an unbind waited for lets the client go."""

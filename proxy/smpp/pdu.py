@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from proxy.smpp import vocabulary as smpp
 from proxy.smpp.segments import count_segments
-from proxy.smpp.tlv import TlvError, iter_tlvs
+from proxy.smpp.tlv import TlvError, find_tlv, iter_tlvs
 
 
 class PduError(Exception):
@@ -151,13 +151,12 @@ class Submission(NamedTuple):
 
 
 class Content(NamedTuple):
-    """The user data of a PDU and where its parts stand."""
+    """The user data of a message, for counting its segments."""
 
     text: bytes
     """short_message, or message_payload when that is used."""
     is_part: bool
     """Carries sar_* parameters: one segment by definition."""
-    tlvs_at: int
 
 
 def content_at(body: bytes, at: int, sm_length: int) -> Content:
@@ -179,7 +178,7 @@ def content_at(body: bytes, at: int, sm_length: int) -> Content:
                     is_part = True
         except TlvError:
             raise PduError(smpp.ESME_RINVOPTPARSTREAM, "optional parameters") from None
-    return Content(text, is_part, tlvs_at)
+    return Content(text, is_part)
 
 
 def _segments(content: Content, esm_class: int, data_coding: int) -> int:
@@ -253,6 +252,46 @@ def read_submit_multi(body: bytes) -> Submission:
         _segments(content, esm_class, data_coding),
         number_of_dests,
     )
+
+
+class Delivery(NamedTuple):
+    """What the proxy reads of a deliver_sm, or of a data_sm from the SMSC."""
+
+    source_addr: str
+    destination_addr: str
+    message_type: int
+    """Of its esm_class (section 5.2.12)."""
+    text: bytes
+    """short_message, or message_payload when that is used."""
+    tlvs: bytes
+
+
+def read_delivery(command_id: int, body: bytes) -> Delivery:
+    """Sections 4.6.1 and 4.7.1.  Raises PduError; a broken parameter stream is not looked into."""
+    if command_id == smpp.DATA_SM:
+        values, end = DATA.split(body)
+        text = b""
+    else:
+        values, at = SUBMIT.split(body)
+        end = at + values[16][0]
+        if end > len(body):
+            raise PduError(smpp.ESME_RINVMSGLEN, "short_message")
+        text = body[at:end]
+    tlvs = body[end:]
+    if not text:
+        text = find_tlv_if_whole(tlvs, smpp.TAG_MESSAGE_PAYLOAD) or b""
+    message_type = values[7][0] & smpp.ESM_TYPE_MASK
+    return Delivery(
+        values[3].decode("latin-1"), values[6].decode("latin-1"), message_type, text, tlvs
+    )
+
+
+def find_tlv_if_whole(tlvs: bytes, tag: int) -> bytes | None:
+    """A parameter's value; None also for a stream that is broken before it."""
+    try:
+        return find_tlv(tlvs, tag)
+    except TlvError:
+        return None
 
 
 READERS: Final = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from proxy.smpp import vocabulary as smpp
-from proxy.smpp.pdu import CANCEL, DATA, QUERY, REPLACE, SUBMIT, Layout
+from proxy.smpp.pdu import CANCEL, DATA, QUERY, REPLACE, SUBMIT, Layout, find_tlv_if_whole
 from proxy.smpp.receipt import rewrite_receipt_id
 from proxy.smpp.tlv import TlvError, find_tlv, replace_tlv
 
@@ -49,10 +49,7 @@ def without_tlvs(body: bytes) -> bytes:
     """
     at, sm_length = text_position(smpp.DELIVER_SM, body)
     if not sm_length:
-        try:
-            payload = find_tlv(body, smpp.TAG_MESSAGE_PAYLOAD, at)
-        except TlvError:
-            payload = None
+        payload = find_tlv_if_whole(body[at:], smpp.TAG_MESSAGE_PAYLOAD)
         if payload:
             text = payload[:_SHORT_MESSAGE_MAX]
             return body[: at - 1] + bytes((len(text),)) + text

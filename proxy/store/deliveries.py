@@ -26,7 +26,6 @@ class Incoming:
         "link",
         "message_id",
         "message_state",
-        "received_at",
         "sequence_number",
         "source_addr",
         "upstream_id",
@@ -51,7 +50,6 @@ class Incoming:
         """Whose it is: known from the start for an MO, found with the message for a receipt."""
         self.message_id: int | None = None
         self.attempts = 0
-        self.received_at = 0.0
 
 
 class Kept:
@@ -73,7 +71,8 @@ async def keep(
     Rows of `accounts_here` are claimed for this node at once.  Returns what was kept by id; a
     receipt whose message is not known (yet) is missing.
     """
-    for item, minted in zip(batch, mint.mint(len(batch)), strict=True):
+    new = [item for item in batch if not item.id]  # not what is tried again
+    for item, minted in zip(new, mint.mint(len(new)), strict=True):
         item.id = minted
     rows = await connection.fetch(
         load("keep_deliveries"),
@@ -92,29 +91,35 @@ async def keep(
     return {r["id"]: Kept(r["account_id"], r["message_id"], r["claimed"]) for r in rows}
 
 
-async def claim(connection: Any, account_id: int, node: int, limit: int) -> list[Any]:
-    """Claim up to `limit` waiting rows of an account, oldest first."""
-    rows = await connection.fetch(load("claim_deliveries"), account_id, node, limit)
+async def claim(
+    connection: Any, account_id: int, node: int, limit: int, known: list[int] | None
+) -> list[Any]:
+    """Claim up to `limit` waiting rows of an account, oldest first.
+
+    With `known`, also what this node has claimed already and what is not among these ids: the
+    answer to an earlier claim was lost.
+    """
+    rows = await connection.fetch(load("claim_deliveries"), account_id, node, limit, known)
     return sorted(rows, key=lambda row: row["id"])
 
 
-async def unclaim(connection: Any, account_id: int, ids: list[int]) -> None:
-    """Leave rows to whoever has a receiver for them."""
-    await connection.execute(
-        "UPDATE delivery SET claimed_by = NULL WHERE account_id = $1 AND id = ANY($2)",
-        account_id,
-        ids,
-    )
-
-
 Ended = tuple[int, int, str, str, int]
-"""account_id, delivery id, kind, state ('delivered', 'refused' or 'later'), status."""
+"""account_id, delivery id, kind, state ('delivered', 'refused', 'later' or 'back'), status."""
+ALL = 0
+"""Instead of a delivery id, for 'back': all of the account's that this node has claimed."""
 
 
-async def end(connection: Any, batch: list[Ended], retry_min_s: float, retry_max_s: float) -> None:
-    """Move rows to the history; 'later' puts them back with a growing delay instead."""
-    gone = [e for e in batch if e[3] != "later"]
+async def end(
+    connection: Any, batch: list[Ended], node: int, retry_min_s: float, retry_max_s: float
+) -> None:
+    """Move rows to the history.
+
+    'later' puts them back with a growing delay instead; 'back' leaves them at once to whoever
+    has a receiver for them.
+    """
+    gone = [e for e in batch if e[3] not in ("later", "back")]
     later = [e for e in batch if e[3] == "later"]
+    back = [e for e in batch if e[3] == "back"]
     if gone:
         await connection.execute(
             load("end_deliveries"),
@@ -130,6 +135,17 @@ async def end(connection: Any, batch: list[Ended], retry_min_s: float, retry_max
             [e[1] for e in later],
             retry_min_s,
             retry_max_s,
+        )
+    if back:
+        await connection.execute(
+            load("give_back_deliveries"), [e[0] for e in back], [e[1] for e in back], node
+        )
+    everything = [e[0] for e in back if e[1] == ALL]
+    if everything:
+        await connection.execute(
+            "UPDATE delivery SET claimed_by = NULL WHERE account_id = ANY ($1) AND claimed_by = $2",
+            everything,
+            node,
         )
 
 

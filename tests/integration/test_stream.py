@@ -126,6 +126,8 @@ QUERY = b"1\0\1\1" + b"12345\0"
 DATA = b"\0\1\1" + b"1\0\1\1" + b"44\0" + b"\0\0\0" + b"\x04\x24\0\2hi"
 MULTI = b"\0\1\1" + b"1\0" + b"\2" + b"\1\1\1" + b"44\0" + b"\1\1\1" + b"45\0" + b"\0" * 10
 
+TOO_LATE = pdu(SUBMIT_SM, 21, submit_body(b"too late"))
+
 BIND_ERROR = 0x04
 
 
@@ -154,7 +156,7 @@ def life(bind: int) -> bytes:
             pdu(SUBMIT_SM, 0xFFFFFFFF, submit_body(b"", tlvs=b"\x04\x24\x00")),
             pdu(SUBMIT_SM, 0, submit_body(b"two")),
             pdu(UNBIND, 20),
-            pdu(SUBMIT_SM, 21, submit_body(b"too late")),
+            TOO_LATE,
         )
     )
 
@@ -231,7 +233,7 @@ async def over_a_socket(run: Running, pieces: list[bytes]) -> Answers:
 
 
 async def test_over_sockets_whole_and_octet_by_octet(database_url: str) -> None:
-    stream = life(BIND_TRX)
+    stream = life(BIND_TRX).removesuffix(TOO_LATE)
     expected = answers_of(BIND_TRX, sends=True)
     async with running_proxy(database_url) as run:
         assert await over_a_socket(run, [stream]) == expected

@@ -21,6 +21,8 @@ SELECT w.id, w.account_id, CASE WHEN w.key IS NULL THEN 'mo' ELSE 'receipt' END:
        CASE WHEN w.account_id = ANY ($9::bigint[]) THEN $10::smallint END
 FROM owned w
 WHERE w.account_id IS NOT NULL
+-- Kept before, and the answer was lost.
+ON CONFLICT (account_id, id) DO UPDATE SET claimed_by = delivery.claimed_by
 RETURNING id, account_id, message_id, claimed_by IS NOT NULL AS claimed,
           -- another proxy may have a receiver
           CASE WHEN claimed_by IS NULL

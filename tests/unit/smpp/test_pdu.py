@@ -289,10 +289,10 @@ def test_a_mutated_message_is_read_or_refused(read: pdu.object, data: st.DataObj
 
 
 @given(st.binary(max_size=255), st.binary(max_size=40))
-def test_content_is_the_text_and_where_the_tlvs_stand(text: bytes, before: bytes) -> None:
+def test_content_is_the_text_between_what_is_before_it_and_the_tlvs(text: bytes, before: bytes) -> None:
     tlvs = pack_tlv(0x1401, b"abc")
     content = content_at(before + text + tlvs, len(before), len(text))
-    assert content == (text, False, len(before) + len(text))
+    assert content == (text, False)
 
 
 # --------------------------------------------------------------------------- the responses
