@@ -47,15 +47,13 @@ class Submit:
             self._refuse(session, requests, *whole_batch)
             return
         messages: list[Message] = []
-        throttled: list[Request] = []
-        unroutable: list[Request] = []
-        stuck: dict[str, list[Request]] = {}
+        refused: dict[str, list[Request]] = {}
         room = window_max - session.open_requests
         taken: dict[Upstream, int] = {}
         for request in requests:
             command_id, sequence_number, body = request
             if len(messages) >= room:
-                throttled.append(request)
+                refused.setdefault("throttled", []).append(request)
                 continue
             try:
                 (
@@ -68,22 +66,15 @@ class Submit:
                     destinations,
                 ) = READERS[command_id](body)
             except PduError as error:
-                metrics.REFUSALS.labels("malformed").inc()
-                self._record_event(
-                    "malformed_pdu",
-                    f"Message refused: {error}",
-                    severity="warning",
-                    account_id=session.account.id,
-                )
-                session.respond(command_id | smpp.RESP, error.status, sequence_number, b"")
+                self._malformed(session, request, error)
                 continue
             upstreams = self._routes.find(destination)
             if not upstreams:
-                unroutable.append(request)
+                refused.setdefault("no_route", []).append(request)
                 continue
             reason = self._no_way(upstreams, taken)
             if reason is not None:
-                stuck.setdefault(reason, []).append(request)
+                refused.setdefault(reason, []).append(request)
                 continue
             messages.append(
                 Message(
@@ -102,12 +93,8 @@ class Submit:
                     upstreams,
                 )
             )
-        if throttled:
-            self._refuse(session, throttled, "throttled", self._status.throttled)
-        if unroutable:
-            self._refuse(session, unroutable, "no_route", self._status.no_route)
-        for reason, refused in stuck.items():
-            self._refuse(session, refused, reason, getattr(self._status, reason))
+        for reason, these in refused.items():
+            self._refuse(session, these, reason, getattr(self._status, reason))
         session.open_requests += len(messages)
         self._charge.add(messages)
 
@@ -135,6 +122,17 @@ class Submit:
                     taken[upstream] = room - 1
                     return None
         return "queue_full" if any_bound else "no_upstream"
+
+    def _malformed(self, session: EsmeSession, request: Request, error: PduError) -> None:
+        command_id, sequence_number, _ = request
+        metrics.REFUSALS.labels("malformed").inc()
+        self._record_event(
+            "malformed_pdu",
+            f"Message refused: {error}",
+            severity="warning",
+            account_id=session.account.id,
+        )
+        session.respond(command_id | smpp.RESP, error.status, sequence_number, b"")
 
     def _refuse(
         self, session: EsmeSession, requests: list[Request], reason: str, status: int

@@ -24,6 +24,7 @@ log = structlog.get_logger()
 _TICK_S = 1.0
 _CLOSE_AFTER_S = 5.0
 _WRITE_HIGH_OCTETS = 1 << 20
+_COUNTS_MAX = 1000
 
 
 class SmppConnection(asyncio.Protocol):
@@ -46,6 +47,10 @@ class SmppConnection(asyncio.Protocol):
         self.window = window
         self._outbox: list[bytes] = []
         self._counts: dict[tuple[str, int, int], int] = {}
+        self._peer_reads = True
+        self._held = False
+        self._asked_to_leave = False
+        self._refused_before = False
         self._ticking: asyncio.TimerHandle | None = None
         self.transport: asyncio.Transport | None = None
         self.peer_address = ""
@@ -75,13 +80,13 @@ class SmppConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The peer does not read: neither do we."""
-        if self.transport is not None:
-            self.transport.pause_reading()
+        self._peer_reads = False
+        self._read_or_not()
 
     def resume_writing(self) -> None:
         """The peer reads again."""
-        if self.transport is not None and not self.transport.is_closing():
-            self.transport.resume_reading()
+        self._peer_reads = True
+        self._read_or_not()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Whatever the reason: `lost` is called once."""
@@ -115,13 +120,15 @@ class SmppConnection(asyncio.Protocol):
             answer = refusal(command_id, self.state)
             if answer is not None:
                 self.respond(answer[0], answer[1], sequence_number, b"")
-            log.info(
-                "command_refused",
-                side=self.side,
-                peer=self.peer_address,
-                command=smpp.command_name(command_id),
-                state=self.state.name,
-            )
+            if not self._refused_before:  # the others are in smpp_proxy_pdus_total
+                self._refused_before = True
+                log.info(
+                    "command_refused",
+                    side=self.side,
+                    peer=self.peer_address,
+                    command=smpp.command_name(command_id),
+                    state=self.state.name,
+                )
         elif command_id == smpp.ENQUIRE_LINK:
             self.send(pack_pdu(smpp.ENQUIRE_LINK_RESP, 0, sequence_number))
         elif command_id == smpp.ENQUIRE_LINK_RESP:
@@ -135,10 +142,25 @@ class SmppConnection(asyncio.Protocol):
             return False
         return True
 
+    def hold(self, held: bool) -> None:
+        """Read nothing while it is held, whether the peer reads or not."""
+        self._held = held
+        self._read_or_not()
+
+    def _read_or_not(self) -> None:
+        if self.transport is None or self.transport.is_closing():
+            return
+        if self._peer_reads and not self._held:
+            self.transport.resume_reading()
+        else:
+            self.transport.pause_reading()
+
     def count(self, direction: str, command_id: int, status: int, number: int = 1) -> None:
         """Towards smpp_proxy_pdus_total, which is brought up to date once a second."""
         key = (direction, command_id, status)
         self._counts[key] = self._counts.get(key, 0) + number
+        if len(self._counts) > _COUNTS_MAX:  # a peer can invent statuses at will
+            self._publish_counts()
 
     def _publish_counts(self) -> None:
         for (direction, command_id, status), number in self._counts.items():
@@ -175,6 +197,9 @@ class SmppConnection(asyncio.Protocol):
         if self.state in (SessionState.CLOSED, SessionState.OPEN):
             self.close(reason)
             return
+        if self._asked_to_leave:
+            return
+        self._asked_to_leave = True
         self.closing_reason = reason
         self.send(pack_pdu(smpp.UNBIND, 0, self.window.next_sequence()))
         self._loop.call_later(_CLOSE_AFTER_S, self.close, reason)

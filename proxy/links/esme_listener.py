@@ -176,8 +176,7 @@ class EsmeSession(SmppConnection):
             return
         # What follows waits; reading pauses, so that it stays within one buffer.
         self._waiting = []
-        if self.transport is not None:
-            self.transport.pause_reading()
+        self.hold(True)
         system_id, password = values[0].decode("latin-1"), values[1].decode("latin-1")
         self._server.tasks.spawn(
             self._authenticate(command_id, sequence_number, system_id, password, values[3][0]),
@@ -211,8 +210,7 @@ class EsmeSession(SmppConnection):
         metrics.SESSIONS.labels("esme", BIND_TYPE[state]).inc()
         self._bind_type = BIND_TYPE[state]
         waiting, self._waiting = self._waiting or [], None
-        if self.transport is not None and not self.transport.is_closing():
-            self.transport.resume_reading()
+        self.hold(False)
         if waiting:
             self.pdus_received(waiting)
         if self.can_receive:

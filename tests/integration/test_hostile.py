@@ -36,7 +36,9 @@ from support.esme import (
 )
 from support.running import Running, running_proxy
 from support.waiting import eventually
+from support.wire import Wire
 
+from proxy.flow.bind import Bound
 from proxy.smpp.session import SessionState
 
 GENERIC_NACK = RESP
@@ -360,22 +362,35 @@ async def test_who_does_not_read_is_not_read(database_url: str, flood: bytes) ->
         await run.assert_books_balance()
 
 
-async def test_a_flood_around_the_bind_does_not_open_the_gates(database_url: str) -> None:
-    flood = pdu(ENQUIRE_LINK, 7) * 4096
-    async with running_proxy(database_url) as run, Rude(run) as rude:
-        # Its answers not being read, the proxy stops to read; the bind waits in the stream.
-        assert await rude.write_until_stopped(flood, 64 * MEGA) < 64 * MEGA
-        (session,) = run.proxy.server.connections
-        bind = pdu(BIND_TRX, 1, bind_body("demo", "demo"))
-        writing = asyncio.create_task(rude.write(flood + bind + flood * 4))
-        loop = asyncio.get_running_loop()
-        async with asyncio.timeout(30):
-            while session.state == SessionState.OPEN:
-                await loop.sock_recv(rude.socket, 1 << 16)
-        writing.cancel()
-        # Bound now, and its answers are not being read again: it must stop as it did before.
-        assert await rude.write_until_stopped(flood, 64 * MEGA) < 64 * MEGA
-        assert unsent_octets(run) < 2 * MEGA
+@pytest.mark.parametrize("first", ["bound", "reads again"])
+async def test_it_is_read_again_when_it_is_bound_and_reads_itself(
+    database_url: str, first: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that is being authenticated, and one that does not read, are not read from."""
+    async with running_proxy(database_url) as run:
+        allowed = asyncio.Event()
+        authenticate = run.proxy.bind.authenticate
+
+        async def slowly(*who: str) -> Bound:
+            await allowed.wait()
+            return await authenticate(*who)
+
+        monkeypatch.setattr(run.proxy.bind, "authenticate", slowly)
+        wire = Wire(run, [pdu(BIND_TRX, 1, bind_body("demo", "demo"))])
+        await eventually(lambda: not wire.reading)
+        wire.session.pause_writing()
+        if first == "bound":
+            allowed.set()
+            await eventually(lambda: wire.session.state == SessionState.BOUND_TRX)
+            assert not wire.reading
+            wire.session.resume_writing()
+        else:
+            wire.session.resume_writing()
+            assert not wire.reading
+            allowed.set()
+        await eventually(lambda: wire.reading)
+        assert wire.session.state == SessionState.BOUND_TRX
+        wire.close()
 
 
 # ------------------------------------------------------------------- a thousand ways to err

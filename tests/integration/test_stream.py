@@ -1,14 +1,11 @@
 """The same octets give the same answers, however they are cut on their way.
 
-Most of it is done without a socket, so that each cut is exactly where the test puts it: `Wire` is
-a transport that hands pieces to a session one at a time, and none while the session does not read.
+Most of it is done without a socket, so that each cut is exactly where the test puts it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Iterable
 from struct import unpack_from
 
 import pytest
@@ -31,65 +28,13 @@ from support.esme import (
     submit_body,
 )
 from support.running import Running, running_proxy
-
-from proxy.links.esme_listener import EsmeSession
+from support.wire import Wire
 
 AT_ONCE = 40
 """Connections that are tried side by side."""
 
 Answers = dict[int, tuple[int, int]]
 """Sequence number → (command_id, status); message ids differ from run to run."""
-
-
-class Wire(asyncio.Transport):
-    """Both ends of a connection of the proxy, without a network."""
-
-    def __init__(self, run: Running, pieces: Iterable[bytes]) -> None:
-        super().__init__({"peername": ("127.0.0.1", 1)})
-        self._loop = asyncio.get_running_loop()
-        self._pieces = deque(piece for piece in pieces if piece)
-        self._reading = True
-        self._out = bytearray()
-        self.ended: asyncio.Future[None] = self._loop.create_future()
-        self.session = EsmeSession(run.proxy.server)
-        self.session.connection_made(self)
-        self._loop.call_soon(self._next)
-
-    def _next(self) -> None:
-        if self._reading and self._pieces and not self.ended.done():
-            self.session.data_received(self._pieces.popleft())
-            self._loop.call_soon(self._next)
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        pass
-
-    def pause_reading(self) -> None:
-        self._reading = False
-
-    def resume_reading(self) -> None:
-        if not self._reading:
-            self._reading = True
-            self._loop.call_soon(self._next)
-
-    def is_closing(self) -> bool:
-        return self.ended.done()
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        assert not self.is_closing()
-        self._out += data
-
-    def close(self) -> None:
-        if not self.ended.done():
-            self.ended.set_result(None)
-            self._loop.call_soon(self.session.connection_lost, None)
-
-    abort = close
-
-    async def answers(self) -> Answers:
-        """What the session wrote until it closed the connection."""
-        async with asyncio.timeout(20):
-            await self.ended
-        return by_sequence_number(bytes(self._out))
 
 
 def by_sequence_number(octets: bytes) -> Answers:
@@ -117,7 +62,9 @@ async def try_all(run: Running, cuts: list[list[bytes]], expected: Answers) -> N
     for at in range(0, len(cuts), AT_ONCE):
         wires = [Wire(run, pieces) for pieces in cuts[at : at + AT_ONCE]]
         for pieces, wire in zip(cuts[at : at + AT_ONCE], wires, strict=True):
-            assert await wire.answers() == expected, [len(piece) for piece in pieces]
+            assert by_sequence_number(await wire.everything()) == expected, [
+                len(piece) for piece in pieces
+            ]
 
 
 TOO_LONG = submit_body(source=b"1" * 30)

@@ -116,10 +116,7 @@ async def send(esme: ESME, hook: Hook, one: SubmitSm) -> SubmitSmResp:
 
 
 async def test_a_message_and_its_receipt(database_url: str) -> None:
-    async with (
-        running_proxy(database_url) as run,
-        started(run.proxy.server.port) as (esme, hook),
-    ):
+    async with running_proxy(database_url) as run, started(run.proxy.server.port) as (esme, hook):
         response = await send(esme, hook, message("hello", "mine"))
         assert response.command_status is SmppCommandStatus.ESME_ROK
         assert response.log_id == "mine"
@@ -135,10 +132,7 @@ async def test_a_message_and_its_receipt(database_url: str) -> None:
 
 
 async def test_many_messages_each_get_their_own_receipt(database_url: str) -> None:
-    async with (
-        running_proxy(database_url) as run,
-        started(run.proxy.server.port) as (esme, hook),
-    ):
+    async with running_proxy(database_url) as run, started(run.proxy.server.port) as (esme, hook):
         for number in range(100):
             await esme.broker.enqueue(message(f"number {number}", f"log {number}"))
         await eventually(lambda: len(hook.receipts) == 100)
@@ -161,10 +155,7 @@ async def test_many_messages_each_get_their_own_receipt(database_url: str) -> No
 async def test_texts_long_and_unicode(
     database_url: str, text: str, segments: int, fields: dict[str, Any]
 ) -> None:
-    async with (
-        running_proxy(database_url) as run,
-        started(run.proxy.server.port) as (esme, hook),
-    ):
+    async with running_proxy(database_url) as run, started(run.proxy.server.port) as (esme, hook):
         await esme.broker.enqueue(message(text, "long", **fields))
         await eventually(lambda: sum(d.log_id == "long" for d in hook.deliveries) >= 1)
         assert hook.responses[-1].command_status is SmppCommandStatus.ESME_ROK
