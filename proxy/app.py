@@ -115,7 +115,8 @@ class Proxy:
                 "smpp_proxy_delivery": self._delivery_queued,
             },
         )
-        slowest_s = max((u.response_timeout_s for u in s.upstream), default=0.0)
+        # A message waits for a window slot as long as for its answer, at most.
+        slowest_s = max((2 * u.response_timeout_s for u in s.upstream), default=0.0)
         self.sweep = Sweep(
             self._pool,
             self._mint,

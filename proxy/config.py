@@ -31,9 +31,6 @@ from pydantic import (
 
 ENVIRONMENT_VARIABLE: Final = "SMPP_PROXY_CONFIG"
 
-# Statuses that Kannel's bearerbox takes for temporary: it keeps the message and tries again.
-_KANNEL_RETRIES: Final = frozenset({0x08, 0x14, 0x58, 0x64})
-
 
 class ConfigError(Exception):
     """The file cannot be used; the text has one line per problem, led by the key's path."""
@@ -52,11 +49,18 @@ def _fits_octets(octets_max: int) -> AfterValidator:
     """A C-Octet String of SMPP: at most so many octets, and the NUL only at its end."""
 
     def check(text: str) -> str:
-        if len(text.encode()) > octets_max or "\0" in text:
-            raise ValueError(f"should have at most {octets_max} octets and no NUL")
+        if len(text) > octets_max or not text.isascii() or "\0" in text:
+            raise ValueError(f"should have at most {octets_max} ASCII characters and no NUL")
         return text
 
     return AfterValidator(check)
+
+
+def _secret_fits(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value()
+    if not text.isascii() or "\0" in text:
+        raise ValueError("should have ASCII characters only and no NUL")
+    return secret
 
 
 FilePath = Annotated[Path, BeforeValidator(_to_path)]
@@ -148,7 +152,7 @@ class UpstreamSettings(_Section):
     host: Host
     port: Port = 2775
     system_id: SystemId
-    password: SecretStr = Field(max_length=64)
+    password: Annotated[SecretStr, AfterValidator(_secret_fits)] = Field(max_length=64)
     system_type: Annotated[str, _fits_octets(12)] = ""
     bind: Literal["transceiver", "transmitter+receiver"] = "transceiver"
     binds: Annotated[int, Field(ge=1, le=32)] = 1
@@ -182,7 +186,6 @@ class StatusSettings(_Section):
     account_disabled: CommandStatus = 0x45
     no_route: CommandStatus = 0x0B
     no_upstream: CommandStatus = 0x08
-    source_not_allowed: CommandStatus = 0x0A
     throttled: CommandStatus = 0x58
     ledger_unreachable: CommandStatus = 0x08
     queue_full: CommandStatus = 0x14
@@ -352,46 +355,3 @@ _MODEL_OF_KEY: Final[dict[tuple[Any, str], type[BaseModel]]] = {
     (Settings, "delivery"): DeliverySettings,
     (Settings, "logging"): LoggingSettings,
 }
-
-
-def warnings(settings: Settings) -> list[str]:
-    """What is allowed but probably not meant, a sentence each."""
-    return [
-        *_status_warnings(settings.status),
-        *_upstream_warnings(settings),
-        *_file_warnings(settings),
-    ]
-
-
-def _status_warnings(status: StatusSettings) -> Iterator[str]:
-    for key in ("insufficient_credits", "account_disabled", "no_route", "source_not_allowed"):
-        number = getattr(status, key)
-        if number in _KANNEL_RETRIES:
-            yield f"status.{key}: 0x{number:02X} makes Kannel retry for ever; 0x45 is final."
-
-
-def _upstream_warnings(settings: Settings) -> Iterator[str]:
-    if settings.source is not None and not settings.upstream:
-        yield "upstream: there is none, so every message will be refused."
-    routed = {name for route in settings.route for name in route.upstreams}
-    for i, upstream in enumerate(settings.upstream):
-        if settings.route and upstream.name not in routed:
-            yield f'upstream[{i}].name: no route names "{upstream.name}", so it gets no messages.'
-        if upstream.tls and not upstream.tls_verify:
-            yield f"upstream[{i}].tls_verify: anyone in between can pose as this carrier."
-        if upstream.tls_ca is not None and not upstream.tls:
-            yield f"upstream[{i}].tls_ca: has no effect without tls = true."
-        if settings.in_doubt.policy != "keep" and (
-            settings.in_doubt.after_s < upstream.response_timeout_s
-        ):
-            yield f"in_doubt.after_s: is below upstream[{i}].response_timeout_s."
-
-
-def _file_warnings(settings: Settings) -> Iterator[str]:
-    files = [(f"upstream[{i}].tls_ca", u.tls_ca) for i, u in enumerate(settings.upstream)]
-    if settings.smpp.tls is not None:
-        files.append(("smpp.tls.certificate", settings.smpp.tls.certificate))
-        files.append(("smpp.tls.key", settings.smpp.tls.key))
-    for key, path in files:
-        if path is not None and not os.access(path, os.R_OK):
-            yield f"{key}: {path} cannot be read."

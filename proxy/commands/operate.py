@@ -9,6 +9,7 @@ import typer
 
 from proxy import config as configuration
 from proxy.commands import common, output
+from proxy.commands.advice import warnings as warnings_about
 from proxy.commands.common import ConfigOption, JsonOption
 from proxy.config import ConfigError
 from proxy.store.audit import audit as run_audit
@@ -40,7 +41,7 @@ def check(ctx: typer.Context, config: ConfigOption = None, as_json: JsonOption =
     errors: list[str] = []
     warnings: list[str] = []
     try:
-        warnings = configuration.warnings(configuration.load(path))
+        warnings = warnings_about(configuration.load(path))
     except ConfigError as error:
         errors = str(error).splitlines()
     if as_json:

@@ -50,7 +50,6 @@ class Registry:
             account = self.accounts[login.account_id] = Account(
                 login.account_id, login.account_name
             )
-        account.enabled = login.enabled
         account.max_binds = login.max_binds
         account.insufficient_status = login.insufficient_status
         return account
@@ -94,9 +93,7 @@ class Bind:
         self._key = secrets.token_bytes(32)
         self._verified: OrderedDict[str, bytes] = OrderedDict()
 
-    async def authenticate(
-        self, system_id: str, password: str, peer_address: str, bind_type: str
-    ) -> Bound:
+    async def authenticate(self, system_id: str, password: str, peer_address: str) -> Bound:
         """Whom a bind request is from, or the status that refuses it.
 
         0x0F for an unknown system_id, 0x0E for a wrong password, 0x0D for an account that is
@@ -122,16 +119,26 @@ class Bind:
             )
         account = self._registry.enter(login)
         if len(account.sessions) >= account.max_binds:
+            self._registry.forget_if_empty(account)
             return self._refuse(
                 smpp.ESME_RBINDFAIL, "all binds are in use", system_id, peer_address, login
             )
+        return Bound(smpp.ESME_ROK, account, login.login_id)
+
+    def abandoned(self, bound: Bound) -> None:
+        """The client left before it was told."""
+        if bound.account is not None:
+            self._registry.forget_if_empty(bound.account)
+
+    def entered(self, session: EsmeSession, bind_type: str, peer_address: str) -> None:
+        """The session was told that it is bound."""
+        session.account.sessions.add(session)
         metrics.BINDS.labels("ok").inc()
         self._record_event(
             "bound",
-            f"{system_id} bound as {bind_type} from {peer_address}",
-            account_id=login.account_id,
+            f"{session.system_id} bound as {bind_type} from {peer_address}",
+            account_id=session.account.id,
         )
-        return Bound(smpp.ESME_ROK, account, login.login_id)
 
     def left(self, session: EsmeSession, reason: str) -> None:
         """A bound session ended."""

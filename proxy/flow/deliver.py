@@ -22,6 +22,7 @@ from proxy.smpp import vocabulary as smpp
 from proxy.smpp.pdu import ALERT, PduError, find_tlv_if_whole, read_delivery
 from proxy.smpp.receipt import IdFormat, parse_receipt, receipt_key
 from proxy.store import deliveries
+from proxy.store.database import UNREACHABLE
 from proxy.store.deliveries import Ended, Incoming, Kept
 from proxy.store.group_commit import Lane
 from proxy.store.ids import IdMint
@@ -60,6 +61,8 @@ class Deliver:
         self._record_event = record_event
         self._tasks = tasks
         self._answers_settled = answers_settled
+        self._looking = 0
+        """Receipts whose message is not known yet."""
         self.inbound = InboundTable(())
         self.mailboxes: dict[int, Mailbox] = {}
         self._unsure: set[int] = set()
@@ -88,7 +91,7 @@ class Deliver:
     ) -> None:
         """Keep receipts and MO messages; they are acknowledged when they are committed."""
         items = []
-        full = self.keep_lane.depth >= _KEEP_MAX
+        full = self.keep_lane.depth + self._looking >= _KEEP_MAX
         for command_id, sequence_number, body in arrivals:
             if full:
                 link.respond(command_id | smpp.RESP, smpp.ESME_RMSGQFUL, sequence_number, b"\0")
@@ -167,19 +170,25 @@ class Deliver:
         if attempts < len(_RETRY_AFTER_S):
             for item in items:
                 item.attempts += 1
+            self._looking += len(items)
             loop = asyncio.get_running_loop()
-            loop.call_later(_RETRY_AFTER_S[attempts], self.keep_lane.add, items)
+            loop.call_later(_RETRY_AFTER_S[attempts], self._keep_again, items)
         else:
             self._tasks.spawn(self._unknown(items), "unknown receipts")
+
+    def _keep_again(self, items: list[Incoming]) -> None:
+        self._looking -= len(items)
+        self.keep_lane.add(items)
 
     async def _unknown(self, items: list[Incoming]) -> None:
         """Receipts of no known message: perhaps of one in doubt, whose response was lost."""
         for item in items:
             try:
                 found = await deliveries.resolve_doubt_by_receipt(self._pool(), item)
-            except Exception:
-                log.exception("receipt_lookup_failed")
-                found = None
+            except UNREACHABLE as error:
+                log.warning("receipt_lookup_failed", reason=str(error) or repr(error))
+                self._not_kept([item])  # the carrier brings it again
+                continue
             if found is not None:
                 self._record_event(
                     "doubt_resolved",
@@ -266,8 +275,8 @@ class Deliver:
         known: list[int] | None = None
         failed = True
         try:
+            await self.end_lane.passed()  # what is done is not to be claimed again
             if account_id in self._unsure:
-                await self.end_lane.passed()
                 known = mailbox.claimed
             rows = await deliveries.claim(self._pool(), account_id, self._mint.node, limit, known)
             failed = False
@@ -298,7 +307,7 @@ class Deliver:
 
     def _end_committed(self, batch: list[Ended], _: None) -> None:
         for (kind, state), count in Counter((e[2], e[3]) for e in batch).items():
-            if state != "back":
+            if state not in ("back", "later"):
                 metrics.DELIVERIES.labels(kind, state).inc(count)
         for account_id in {e[0] for e in batch if e[3] == "back"}:
             self.waiting_in_database(account_id)

@@ -75,8 +75,10 @@ class Mailbox:
         """The rows that `Deliver.load` claimed."""
         self._loading = False
         self.more = self.more or more
+        have = set(self.claimed)  # freed and claimed again: it is the same row
         for item in items:
-            heapq.heappush(self._ready, item)
+            if item.id not in have:
+                heapq.heappush(self._ready, item)
         if failed:
             self._pause()
         else:

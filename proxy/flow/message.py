@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    from proxy.flow.mailbox import Mailbox
+from typing import Protocol
 
 
 class Account:
@@ -15,16 +12,14 @@ class Account:
     The balance is not here: it lives in the database only.
     """
 
-    __slots__ = ("enabled", "id", "insufficient_status", "mailbox", "max_binds", "name", "sessions")
+    __slots__ = ("id", "insufficient_status", "max_binds", "name", "sessions")
 
     def __init__(self, account_id: int, name: str) -> None:
         self.id = account_id
         self.name = name
-        self.enabled = True
         self.max_binds = 0
         self.insufficient_status: int | None = None
         self.sessions: set[EsmeSession] = set()
-        self.mailbox: Mailbox | None = None
 
 
 class EsmeSession(Protocol):
@@ -34,6 +29,9 @@ class EsmeSession(Protocol):
     login_id: int
     system_id: str
     open_requests: int
+
+    takes_tlvs: bool
+    """SMPP 3.4 or newer: optional parameters may be sent (section 3.2.4 of 3.4)."""
 
     @property
     def can_receive(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,8 @@ from proxy.store.sql import load
 
 log = structlog.get_logger()
 
+_OUR_ID = re.compile("[0-9]{1,19}")
+_ID_MAX = 2**63 - 1
 _FAILURE = {
     smpp.QUERY_SM: smpp.ESME_RQUERYFAIL,
     smpp.CANCEL_SM: smpp.ESME_RCANCELFAIL,
@@ -42,7 +45,7 @@ class Operate:
 
         try:
             message_id = operation_message_id(command_id, body)
-            if not message_id.isascii() or not message_id.isdigit() or len(message_id) > 19:
+            if not _OUR_ID.fullmatch(message_id) or int(message_id) > _ID_MAX:
                 # Also the empty id of a cancel_sm for all messages between two addresses: at the
                 # upstream that would be everybody's messages.
                 answer(smpp.ESME_RINVMSGID if message_id else _FAILURE[command_id])
@@ -64,6 +67,10 @@ class Operate:
         except UNREACHABLE:
             answer(smpp.ESME_RSYSERR)
             return
+        except Exception:
+            log.exception("operation_failed", command=smpp.command_name(command_id))
+            answer(_FAILURE[command_id])
+            return
 
         def done(status: int | None, response: bytes) -> None:
             if status is None:
@@ -82,4 +89,6 @@ def _grows(body: bytes, row: Any) -> bool:
     """Whether the new text of a replace_sm takes more segments than were paid for."""
     values, at = REPLACE.split(body)
     text = body[at : at + values[-1][0]]
-    return count_segments(text, row["data_coding"]) > int(row["segments"])
+    destinations: int = row["destination_addr"].count(",") + 1
+    needed = count_segments(text, row["data_coding"]) * destinations
+    return needed > int(row["segments"])

@@ -90,13 +90,15 @@ class Settle:
         )
 
     def not_sent(self, messages: list[Message], reason: str) -> None:
-        """Charged, but not one octet was written: released."""
-        self.lane.add(
-            [
-                Settlement(m, None, self._status.no_upstream, released=True, reason=reason)
-                for m in messages
-            ]
-        )
+        """Charged, but no upstream is bound any more; not one octet was written: released."""
+        self._release(messages, self._status.no_upstream, reason)
+
+    def not_sent_in_time(self, messages: list[Message], reason: str) -> None:
+        """Charged, but no upstream had room for too long; not one octet was written: released."""
+        self._release(messages, self._status.queue_full, reason)
+
+    def _release(self, messages: list[Message], status: int, reason: str) -> None:
+        self.lane.add([Settlement(m, None, status, released=True, reason=reason) for m in messages])
 
     def not_charged(self, messages: list[Message], status: int) -> None:
         """The charge failed: the client hears it now, and should the debit exist, it is undone.
@@ -128,7 +130,7 @@ class Settle:
                 doubtful[message.account.id] += 1
             elif settlement.status == smpp.ESME_ROK:
                 accepted[message.account.id] += 1
-            else:
+            elif message.id in released:
                 refused[message.account.id, settlement.reason or ""] += 1
             if settlement.released and message.id in released:
                 back = settlement.back_micro
@@ -168,9 +170,9 @@ class Settle:
         if status == smpp.ESME_ROK:
             # What stands behind the upstream's message id (unsuccess_sme, TLVs) stays.
             end = body.find(b"\0") + 1
-            rest = body[end:] if end else b""
-            if not rest and message.command_id == smpp.SUBMIT_MULTI:
-                rest = b"\0"
+            rest = body[end:] if end and session.takes_tlvs else b""
+            if message.command_id == smpp.SUBMIT_MULTI:
+                rest = body[end:] or b"\0"
             body = b"%d\0%b" % (message.id, rest)
         else:
             body = b""

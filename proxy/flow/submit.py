@@ -49,7 +49,7 @@ class Submit:
         messages: list[Message] = []
         refused: dict[str, list[Request]] = {}
         room = window_max - session.open_requests
-        taken: dict[Upstream, int] = {}
+        left: dict[Upstream, int] = {}
         for request in requests:
             command_id, sequence_number, body = request
             if len(messages) >= room:
@@ -72,7 +72,7 @@ class Submit:
             if not upstreams:
                 refused.setdefault("no_route", []).append(request)
                 continue
-            reason = self._no_way(upstreams, taken)
+            reason = self._no_way(upstreams, left)
             if reason is not None:
                 refused.setdefault(reason, []).append(request)
                 continue
@@ -107,19 +107,18 @@ class Submit:
             return "queue_full", self._status.queue_full
         return None
 
-    @staticmethod
-    def _no_way(upstreams: tuple[Upstream, ...], taken: dict[Upstream, int]) -> str | None:
+    def _no_way(self, upstreams: tuple[Upstream, ...], left: dict[Upstream, int]) -> str | None:
         """Why none of the upstreams can take one more message, before any debit."""
         any_bound = False
         for upstream in upstreams:
             if upstream.bound:
                 any_bound = True
-                # Asked once a batch: what this batch already takes is counted here.
-                room = taken.get(upstream)
+                # Asked once a batch, and counted down; what is being charged comes before us.
+                room = left.get(upstream)
                 if room is None:
-                    room = upstream.room
+                    room = upstream.room - self._charge.depth
                 if room > 0:
-                    taken[upstream] = room - 1
+                    left[upstream] = room - 1
                     return None
         return "queue_full" if any_bound else "no_upstream"
 

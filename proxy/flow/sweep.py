@@ -19,7 +19,7 @@ from proxy.flow.deliver import Deliver
 from proxy.store import sweeps
 from proxy.store.database import UNREACHABLE
 from proxy.store.ids import IdMint
-from proxy.store.presence import forget_dead_claims
+from proxy.store.presence import DeadClaims
 from proxy.telemetry import metrics
 
 log = structlog.get_logger()
@@ -44,6 +44,7 @@ class Sweep:
     ) -> None:
         self._pool = pool
         self._mint = mint
+        self._dead_claims = DeadClaims(mint)
         self._deliver = deliver
         self._in_doubt = in_doubt
         self._delivery = delivery
@@ -74,7 +75,7 @@ class Sweep:
             # Whatever is older than the longest wait for an answer has lost its proxy.
             await self._holds(connection)
             await self._doubts(connection)
-            await forget_dead_claims(connection)
+            await self._dead_claims.forget(connection)
             await self._deliveries(connection)
 
     async def _holds(self, connection: Any) -> None:
@@ -108,9 +109,10 @@ class Sweep:
         metrics.IN_DOUBT_OLDEST_SECONDS.set(oldest_s)
 
     async def _deliveries(self, connection: Any) -> None:
-        for account_id, count in await sweeps.expire_deliveries(
+        for account_id, kind, count in await sweeps.expire_deliveries(
             connection, self._delivery.max_age_s
         ):
+            metrics.DELIVERIES.labels(kind, "expired").inc(count)
             self._record_event(
                 "delivery_expired",
                 "Delivery expired: no session took it in time",

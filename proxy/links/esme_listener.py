@@ -67,7 +67,7 @@ class EsmeSession(SmppConnection):
         self._settings = s
         self._waiting: list[Pdu] | None = None
         """PDUs that came while a bind is being authenticated."""
-        self._interface_version = smpp.INTERFACE_VERSION
+        self.takes_tlvs = True
         self.open_requests = 0
         self._unbind: tuple[int, float] | None = None
         """The client's unbind that waits for open requests: sequence_number and deadline."""
@@ -106,6 +106,7 @@ class EsmeSession(SmppConnection):
                 return
             self.count("in", command_id, status)
             self._other(command_id, status, sequence_number, body)
+            sends, receives = self.state in _SENDERS, self.state in _RECEIVERS
             if self._waiting is not None or self._unbind is not None:
                 self.pdus_received(pdus[number + 1 :])
                 return
@@ -189,26 +190,25 @@ class EsmeSession(SmppConnection):
         state = STATE_OF_BIND[command_id]
         # The timer for a session that never binds must not strike one that is being slowed down.
         self.times.opened = self._loop.time() + self._settings.response_timeout_s
-        bound = await self._server.bind.authenticate(
-            system_id, password, self.peer_address, BIND_TYPE[state]
-        )
+        bound = await self._server.bind.authenticate(system_id, password, self.peer_address)
         if self.state == SessionState.CLOSED:
+            self._server.bind.abandoned(bound)
             return
         if bound.account is None:
             self.respond(command_id | smpp.RESP, bound.status, sequence_number, b"")
             self.close("the bind was refused")
             return
         self.account, self.login_id, self.system_id = bound.account, bound.login_id, system_id
-        self._interface_version = version
+        self.takes_tlvs = version >= _TLVS_SINCE
         self.state = state
         self.times.active = self.times.received = self._loop.time()
-        self.account.sessions.add(self)
         body = self._settings.system_id.encode("latin-1") + b"\0"
-        if version >= _TLVS_SINCE:
+        if self.takes_tlvs:
             body += pack_tlv(smpp.TAG_SC_INTERFACE_VERSION, bytes((smpp.INTERFACE_VERSION,)))
         self.respond(command_id | smpp.RESP, smpp.ESME_ROK, sequence_number, body)
         metrics.SESSIONS.labels("esme", BIND_TYPE[state]).inc()
         self._bind_type = BIND_TYPE[state]
+        self._server.bind.entered(self, self._bind_type, self.peer_address)
         waiting, self._waiting = self._waiting or [], None
         self.hold(False)
         if waiting:
@@ -232,7 +232,7 @@ class EsmeSession(SmppConnection):
 
     def deliver(self, command_id: int, body: bytes, done: Done) -> None:
         """Send a deliver_sm or data_sm; `done` gets the status of its response, or None."""
-        if self._interface_version < _TLVS_SINCE and command_id == smpp.DELIVER_SM:
+        if not self.takes_tlvs and command_id == smpp.DELIVER_SM:
             body = without_tlvs(body)
         deadline = self._loop.time() + self._settings.response_timeout_s
         sequence_number = self.window.register(done, deadline)

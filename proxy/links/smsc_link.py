@@ -112,6 +112,7 @@ class SmscLink(SmppConnection):
             else:
                 self.count("in", command_id, status)
                 self._other(command_id, status, sequence_number, body)
+                receives = self.state in _RECEIVERS  # a bind_resp may have changed it
         if answers or late:
             self.times.active = self.times.received
             self._count_answers(answers + late)
@@ -155,8 +156,9 @@ class SmscLink(SmppConnection):
 
     def _other(self, command_id: int, status: int, sequence_number: int, body: bytes) -> None:
         if command_id in _OPERATION_ANSWERS:
-            request = self.window.answer(sequence_number)
+            _, request = self.window.open.get(sequence_number, (0, None))
             if isinstance(request, Operation):
+                self.window.answer(sequence_number)
                 request.done(status, body)
         elif command_id == self.bind_command | smpp.RESP and self.state == SessionState.OPEN:
             self._bound(status)

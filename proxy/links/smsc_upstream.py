@@ -31,6 +31,7 @@ _BINDS = {
     "transmitter+receiver": (smpp.BIND_TRANSMITTER, smpp.BIND_RECEIVER),
 }
 _UNBIND_S = 2.0
+_LOOK_EVERY_S = 1.0
 _STABLE_S = 10.0
 """A link that lived this long starts its back-off anew."""
 
@@ -58,7 +59,8 @@ class SmscUpstream:
         self._record_event = record_event
         self._links: list[SmscLink] = []
         self._senders: list[SmscLink] = []
-        self._backlog: deque[Message] = deque()
+        self._backlog: deque[tuple[float, Message]] = deque()
+        """Charged messages that wait for a window slot, each with the time until it may."""
         self._stopping = False
         self._loop = asyncio.get_running_loop()
         self._throttle = (
@@ -101,7 +103,8 @@ class SmscUpstream:
 
     def send(self, messages: list[Message]) -> None:
         """Write them, in order, as windows and rate allow; the rest waits."""
-        self._backlog.extend(messages)
+        deadline = self._loop.time() + self.settings.response_timeout_s
+        self._backlog.extend([(deadline, message) for message in messages])
         self.pump()
 
     def operate(self, operation: Operation) -> bool:
@@ -165,7 +168,7 @@ class SmscUpstream:
         if unanswered:
             self._settle.doubtful(self, unanswered, f"link lost: {reason}")
         if not self._senders and self._backlog and self.forward is not None:
-            waiting = list(self._backlog)
+            waiting = [message for _, message in self._backlog]
             self._backlog.clear()
             self.forward.send(waiting)
 
@@ -190,11 +193,22 @@ class SmscUpstream:
             # Several links share a batch evenly; one link takes all that fits.
             share = -(-allowed // len(self._senders))
             number = min(allowed, link.window.free, share)
-            link.write([backlog.popleft() for _ in range(number)])
+            link.write([backlog.popleft()[1] for _ in range(number)])
             allowed -= number
             if self._throttle is not None:
                 self._throttle.take(number)
         self._window_used.set(self.open_requests)
+
+    async def _watch_backlog(self) -> None:
+        """What waited for a slot as long as for an answer goes back: its client has waited too."""
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            now = self._loop.time()
+            stale: list[Message] = []
+            while self._backlog and self._backlog[0][0] <= now:
+                stale.append(self._backlog.popleft()[1])
+            if stale:
+                self._settle.not_sent_in_time(stale, f"upstream {self.name} had no room in time")
 
     def _pump_later(self, wait_s: float) -> None:
         if not self._pumping_later:
@@ -209,6 +223,7 @@ class SmscUpstream:
 
     def start(self) -> None:
         """Connect, and keep connected."""
+        self._tasks.spawn(self._watch_backlog(), f"backlog of {self.name}")
         for number in range(self.settings.binds):
             for bind_command in _BINDS[self.settings.bind]:
                 name = f"link {self.name} {number} {smpp.command_name(bind_command)}"

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from proxy.smpp import vocabulary as smpp
 from proxy.smpp.segments import count_segments
 from proxy.smpp.tlv import TlvError, find_tlv, iter_tlvs
+from proxy.smpp.udh import without_header
 
 
 class PduError(Exception):
@@ -116,7 +117,6 @@ DATA: Final = Layout(  # section 4.7.1
 )
 MULTI_HEAD: Final = Layout(_SERVICE_TYPE, *_SOURCE, Field("number_of_dests"))  # section 4.5.1
 MULTI_ADDRESS: Final = Layout(*_DESTINATION)
-MULTI_LIST: Final = Layout(Field("dl_name", 21, smpp.ESME_RINVDLNAME))
 MULTI_TAIL: Final = Layout(*_AFTER_ADDRESSES)
 QUERY: Final = Layout(_MESSAGE_ID, *_SOURCE)  # section 4.8.1
 CANCEL: Final = Layout(_SERVICE_TYPE, _MESSAGE_ID, *_SOURCE, *_DESTINATION)  # section 4.9.1
@@ -133,7 +133,6 @@ ALERT: Final = Layout(  # section 4.12.1
     *_address("source_addr", 65, smpp.ESME_RINVSRCADR),
     *_address("esme_addr", 65, smpp.ESME_RINVDSTADR),
 )
-MESSAGE_ID_RESPONSE: Final = Layout(_MESSAGE_ID)
 
 
 class Submission(NamedTuple):
@@ -153,10 +152,8 @@ class Submission(NamedTuple):
 class Content(NamedTuple):
     """The user data of a message, for counting its segments."""
 
-    text: bytes
-    """short_message, or message_payload when that is used."""
-    is_part: bool
-    """Carries sar_* parameters: one segment by definition."""
+    texts: tuple[bytes, ...]
+    """short_message and every message_payload; only one of them should hold anything."""
 
 
 def content_at(body: bytes, at: int, sm_length: int) -> Content:
@@ -167,24 +164,31 @@ def content_at(body: bytes, at: int, sm_length: int) -> Content:
     tlvs_at = at + sm_length
     if tlvs_at > len(body):
         raise PduError(smpp.ESME_RINVMSGLEN, "short_message")
-    text = body[at:tlvs_at]
-    is_part = False
+    texts = [body[at:tlvs_at]]
     if tlvs_at < len(body):
         try:
-            for tag, start, end in iter_tlvs(body, tlvs_at):
-                if tag == smpp.TAG_MESSAGE_PAYLOAD and not sm_length:
-                    text = body[start:end]
-                elif tag == smpp.TAG_SAR_TOTAL_SEGMENTS:
-                    is_part = True
+            texts += [
+                body[start:end]
+                for tag, start, end in iter_tlvs(body, tlvs_at)
+                if tag == smpp.TAG_MESSAGE_PAYLOAD
+            ]
         except TlvError:
             raise PduError(smpp.ESME_RINVOPTPARSTREAM, "optional parameters") from None
-    return Content(text, is_part)
+    return Content(tuple(texts))
 
 
 def _segments(content: Content, esm_class: int, data_coding: int) -> int:
-    if content.is_part or esm_class & smpp.ESM_UDHI:
-        return 1
-    return count_segments(content.text, data_coding)
+    """Segments per destination.
+
+    A part of a longer message (it has a UDH, or sar_* parameters) fits in one short message, so
+    counting its text gives one.  Whoever marks a long text as a part, or sends several texts in
+    one PDU, pays for the longest.
+    """
+    header = esm_class & smpp.ESM_UDHI
+    return max(
+        count_segments(without_header(text) if header else text, data_coding)
+        for text in content.texts
+    )
 
 
 def read_submit_sm(body: bytes) -> Submission:

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import re
-from datetime import datetime
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from proxy.smpp.tlv import TlvError, iter_tlvs
 from proxy.smpp.vocabulary import (
-    STAT_OF_STATE,
     STATE_OF_STAT,
     TAG_MESSAGE_STATE,
     TAG_NETWORK_ERROR_CODE,
@@ -26,7 +24,6 @@ from proxy.smpp.vocabulary import (
 IdFormat: TypeAlias = Literal["as_is", "hex", "decimal"]
 """How a carrier writes its message ids; it may be another in responses than in receipts."""
 
-_TEXT_OCTETS: Final = 20
 _NAME: Final = rb"(?:id|sub|dlvrd|submit date|done date|stat|err|text)\s*:"
 
 
@@ -125,37 +122,3 @@ def receipt_key(smsc_message_id: str, id_format: IdFormat) -> str:
     if digits.fullmatch(smsc_message_id) is None:
         return smsc_message_id
     return str(int(smsc_message_id, base))
-
-
-def build_receipt_text(
-    message_id: str,
-    state: MessageState,
-    submitted_at: datetime,
-    done_at: datetime,
-    error: str,
-    text: bytes,
-    submitted: int = 1,
-    delivered: int = 1,
-) -> bytes:
-    """A receipt's text as in SMPP 3.4 appendix B, in ISO 8859-1 around the octets of `text`.
-
-    aiosmpplib's encode_receipt writes the same, but takes only numbers for `err`, pads the text
-    with blanks and does not shorten it, and wants that text as str.
-
-    Args:
-        message_id: the id the client was given.
-        state: written as its seven letters.
-        submitted_at: when the message came; minutes, in the datetime's own time zone.
-        done_at: when it reached `state`; likewise.
-        error: as the carrier wrote it; "000" if empty.
-        text: of the message, in a coding that suits the receipt's; the first 20 octets are used.
-        submitted: the short messages the message was sent as.
-        delivered: how many of them arrived.
-    """
-    head = (
-        f"id:{message_id} sub:{submitted:03d} dlvrd:{delivered:03d}"
-        f" submit date:{submitted_at:%y%m%d%H%M} done date:{done_at:%y%m%d%H%M}"
-        f" stat:{STAT_OF_STATE[state]} err:{error or '000'} Text:"
-    )
-    # An escape without its character would make strict GSM 03.38 decoders refuse the receipt.
-    return head.encode("latin-1", "replace") + text[:_TEXT_OCTETS].rstrip(b"\x1b")

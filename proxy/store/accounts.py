@@ -220,17 +220,6 @@ async def _insert_login(
     return SystemIdTaken(system_id) if login_id is None else LoginAdded(login_id)
 
 
-async def add_login(
-    conn: Connection, account_name: str, *, system_id: str, password: str
-) -> LoginAdded | SystemIdTaken | NotFound | Refused:
-    """Give an account one more system_id, with a password of its own."""
-    password_hash = await asyncio.to_thread(hash_password, password)
-    account_id = await _id_of(conn, account_name)
-    if account_id is None:
-        return NotFound(account_name)
-    return await _insert_login(conn, account_id, system_id, password_hash)
-
-
 async def set_values(
     conn: Connection, name: str, changes: AccountChanges
 ) -> Changed | NotFound | SystemIdTaken | Refused:

@@ -23,16 +23,24 @@ _TAKE_NODE = f"""
     SELECT n FROM (SELECT $1::integer AS n UNION ALL SELECT generate_series(1, {NODE_MAX})) wanted
     WHERE n > 0 AND pg_try_advisory_lock({LOCK_CLASS}, n) LIMIT 1
 """  # noqa: S608 - numbers only
-_FORGET_DEAD_CLAIMS = f"""
+_NODES_HERE = f"""
+    SELECT objid::bigint FROM pg_locks
+    WHERE locktype = 'advisory' AND classid = {LOCK_CLASS} AND objsubid = 2
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""  # noqa: S608 - numbers only
+_NODES_MISSING = f"""
+    SELECT DISTINCT claimed_by FROM delivery
+    WHERE claimed_by <> $1 AND claimed_by NOT IN ({_NODES_HERE})
+"""  # noqa: S608 - numbers only
+_FORGET_CLAIMS = f"""
     UPDATE delivery SET claimed_by = NULL
-    WHERE claimed_by IS NOT NULL AND claimed_by NOT IN (
-        SELECT objid::bigint FROM pg_locks
-        WHERE locktype = 'advisory' AND classid = {LOCK_CLASS} AND objsubid = 2
-          AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+    WHERE claimed_by = ANY ($1::smallint[]) AND claimed_by NOT IN ({_NODES_HERE})
 """  # noqa: S608 - numbers only
 
 Listener = Callable[[str], None]
 _CHECK_EVERY_S = 5.0
+_TIMES_MISSING = 3
+"""A proxy whose connections broke is back before it was missed so often."""
 
 
 class Presence:
@@ -90,9 +98,20 @@ class Presence:
             self._connection.terminate()
 
 
-async def forget_dead_claims(connection: Any) -> None:
-    """Deliveries claimed by a proxy that is gone are free again."""
-    await connection.execute(_FORGET_DEAD_CLAIMS)
+class DeadClaims:
+    """Finds the proxies that are gone."""
+
+    def __init__(self, mint: IdMint) -> None:
+        self._mint = mint
+        self._missed: dict[int, int] = {}
+
+    async def forget(self, connection: Any) -> None:
+        """Deliveries claimed by a proxy that was missed several times in a row are free again."""
+        missing = await connection.fetch(_NODES_MISSING, self._mint.node)
+        self._missed = {row[0]: self._missed.get(row[0], 0) + 1 for row in missing}
+        dead = [node for node, times in self._missed.items() if times >= _TIMES_MISSING]
+        if dead:
+            await connection.execute(_FORGET_CLAIMS, dead)
 
 
 def _payload_only(listener: Listener) -> Callable[[Any, int, str, Any], None]:

@@ -87,10 +87,10 @@ async def doubts(connection: Any) -> tuple[int, int, float]:
     return row["count"], int(row["micro"]), float(row["oldest_s"])
 
 
-async def expire_deliveries(connection: Any, max_age_s: float) -> ByAccount:
-    """End deliveries that waited too long; returns how many, whose."""
+async def expire_deliveries(connection: Any, max_age_s: float) -> list[tuple[int, str, int]]:
+    """End deliveries that waited too long; returns (account_id, kind, count)."""
     rows = await connection.fetch(load("expire_deliveries"), max_age_s)
-    return [(row["account_id"], row["count"]) for row in rows]
+    return [(row["account_id"], row["kind"], row["count"]) for row in rows]
 
 
 async def accounts_with_due_deliveries(connection: Any, account_ids: list[int]) -> list[int]:

@@ -81,9 +81,10 @@ async def test_a_client_that_answers_no_delivery_disturbs_only_itself(database_u
         easy = Traffic(other, prefix=2)
         easy.send(50, registered_delivery=1)
         await other.wait(lambda: len(other.deliveries) == 50)
-        assert await books.fetchval(
-            "SELECT count(*) FROM delivered WHERE account_id = $1", silent_id
-        ) == 0
+        assert (
+            await books.fetchval("SELECT count(*) FROM delivered WHERE account_id = $1", silent_id)
+            == 0
+        )
         # It gave up for now, and the rows wait; then the client answers after all.
         await books.becomes(True, "SELECT coalesce(max(attempts), 0) > 0 FROM delivery")
         silent.deliver_status = 0
@@ -161,9 +162,7 @@ async def test_deliveries_expire(database_url: str) -> None:
             await esme.bind(command_id=BIND_RX)
             assert await books.fetchval("SELECT count(*) FROM delivery") == 0
             assert not esme.deliveries
-        await books.becomes(
-            3, "SELECT sum(count) FROM v_event WHERE kind = 'delivery_expired'"
-        )
+        await books.becomes(3, "SELECT sum(count) FROM v_event WHERE kind = 'delivery_expired'")
 
 
 async def test_an_account_that_is_disabled_is_asked_to_leave_and_charged_nothing(

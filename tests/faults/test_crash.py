@@ -113,9 +113,11 @@ async def test_holds_of_a_proxy_that_is_gone_come_in_doubt_once(
         assert set((await books.states()).values()) == {"held"}
         assert (await books.balance(), await books.held()) == (990, 10)
         smsc.hold = False
-        async with proxy_on(
-            database_url, smsc, upstream={"response_timeout_s": 0.05}
-        ) as one, proxy_on(database_url, smsc, upstream={"response_timeout_s": 0.05}) as two:  # fmt: skip
+        quick = {"response_timeout_s": 0.05}
+        async with (
+            proxy_on(database_url, smsc, upstream=quick) as one,
+            proxy_on(database_url, smsc, upstream=quick) as two,
+        ):
             await asyncio.gather(*(p.sweep.once() for p in (one, two, one, two)))
             assert set((await books.states()).values()) == {"in_doubt"}
             assert (await books.balance(), await books.held()) == (990, 10)
@@ -125,15 +127,11 @@ async def test_holds_of_a_proxy_that_is_gone_come_in_doubt_once(
             await books.assert_books_balance()
 
 
-async def test_sigterm_waits_for_what_is_on_its_way(
-    data_dir: Path, tmp_path: Path
-) -> None:
+async def test_sigterm_waits_for_what_is_on_its_way(data_dir: Path, tmp_path: Path) -> None:
     """With its own PostgreSQL, which was left behind by a kill -9 and must not be this time."""
     url = f"postgresql://postgres@/postgres?host={quote(str(data_dir / 'postgres'))}&port=5432"
     async with carrier() as smsc:
-        async with ProxyProcess(
-            tmp_path, smsc, url="embedded", data_dir=str(data_dir)
-        ) as process:
+        async with ProxyProcess(tmp_path, smsc, url="embedded", data_dir=str(data_dir)) as process:
             await process.start()
             async with open_books(url) as books:
                 await books.add_account()
@@ -168,9 +166,7 @@ async def test_sigterm_waits_for_what_is_on_its_way(
             await server.stop()
 
 
-async def test_a_second_sigterm_waits_for_nothing(
-    database_url: str, tmp_path: Path
-) -> None:
+async def test_a_second_sigterm_waits_for_nothing(database_url: str, tmp_path: Path) -> None:
     async with (
         open_books(database_url) as books, carrier() as smsc,
         ProxyProcess(tmp_path, smsc, url=database_url) as process,

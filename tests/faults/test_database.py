@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import tempfile
+from pathlib import Path
 from typing import Any
 
-import pytest
+from structlog.testing import capture_logs
 from support.books import Books, Traffic, open_books
-from support.faults import carrier, client_of, proxy_on
-from support.relay import Relay, relay_to
+from support.faults import carrier, client_of, proxy_on, settings_for
+from support.relay import relay_to
+from support.running import upstream_settings
 from support.waiting import eventually
+
+from proxy.app import Proxy
+from proxy.store.embedded import EmbeddedPostgres, _Wheel
 
 CHARGE, SETTLE = "charge_batch", "settle_batch"
 UNREACHABLE = 0x08
@@ -96,7 +103,7 @@ async def test_connections_cut_again_and_again_in_full_traffic(database_url: str
         assert set(states.values()) <= {"charged", "released"}
 
 
-async def one_message_through(relay: Relay, books: Books, traffic: Traffic) -> None:
+async def one_message_through(books: Books, traffic: Traffic) -> None:
     """So that every statement is prepared."""
     await books.add_account()
     await traffic.esme.bind()
@@ -112,7 +119,7 @@ async def test_a_charge_whose_commit_is_not_confirmed_is_undone(database_url: st
         client_of(proxy) as esme,
     ):  # fmt: skip
         traffic = Traffic(esme)
-        await one_message_through(relay, books, traffic)
+        await one_message_through(books, traffic)
         wire = relay.wire_of(CHARGE)
         wire.swallow.set()
         lost = traffic.send(5)
@@ -135,7 +142,7 @@ async def test_a_settlement_whose_commit_is_not_confirmed_is_repeated_once(
         client_of(proxy) as esme,
     ):  # fmt: skip
         traffic = Traffic(esme)
-        await one_message_through(relay, books, traffic)
+        await one_message_through(books, traffic)
         smsc.options.refuse_rate = 0.5
         smsc.options.refuse_status = 0x0B
         wire = relay.wire_of(SETTLE)
@@ -159,7 +166,7 @@ async def test_a_charge_that_reaches_the_server_after_it_was_given_up_takes_noth
         client_of(proxy) as esme,
     ):  # fmt: skip
         traffic = Traffic(esme)
-        await one_message_through(relay, books, traffic)
+        await one_message_through(books, traffic)
         wire = relay.wire_of(CHARGE)
         wire.flowing.clear()
         late = traffic.send(3)
@@ -168,7 +175,7 @@ async def test_a_charge_that_reaches_the_server_after_it_was_given_up_takes_noth
         await eventually(lambda: proxy.charge.up)
         await proxy.settle.lane.passed()
         wire.flowing.set()
-        await eventually(lambda: wire.server.transport.is_closing())
+        await eventually(wire.server.transport.is_closing)
         await books.becomes(
             0,
             "SELECT count(*) FROM pg_stat_activity WHERE state = 'active'"
@@ -188,7 +195,7 @@ async def test_a_stalled_database_holds_nobody_up_for_ever(database_url: str) ->
         client_of(proxy) as esme,
     ):  # fmt: skip
         traffic = Traffic(esme)
-        await one_message_through(relay, books, traffic)
+        await one_message_through(books, traffic)
         relay.stall()
         traffic.send(5)
         await traffic.wait()
@@ -203,15 +210,7 @@ async def test_a_stalled_database_holds_nobody_up_for_ever(database_url: str) ->
         await books.assert_promises([smsc], traffic.answers)
 
 
-async def test_a_proxy_waits_for_a_database_that_is_away_at_its_start(
-    database_url: str, capfd: pytest.CaptureFixture[str]
-) -> None:
-    from structlog.testing import capture_logs
-
-    from proxy.app import Proxy
-    from support.faults import settings_for
-    from support.running import upstream_settings
-
+async def test_a_proxy_waits_for_a_database_that_is_away_at_its_start(database_url: str) -> None:
     async with relay_to(database_url) as relay, carrier() as smsc:
         relay.go_away()
         proxy = Proxy(settings_for(relay.url, [upstream_settings(smsc)], database=QUICK))
@@ -232,3 +231,38 @@ async def test_a_proxy_waits_for_a_database_that_is_away_at_its_start(
             finally:
                 starting.cancel()
                 await proxy.stop()
+
+
+async def test_a_crash_of_the_server_in_full_traffic() -> None:
+    """Its recovery brings back what was committed, and with it all that clients were told."""
+    data_dir = Path(tempfile.mkdtemp(prefix="smpp-f-"))
+    server = EmbeddedPostgres(data_dir)
+    try:
+        url = await server.start()
+        async with (
+            carrier(response_delay_s=0.005) as smsc, proxy_on(url, smsc, database=QUICK) as proxy,
+            client_of(proxy) as esme,
+        ):  # fmt: skip
+            async with open_books(url) as books:
+                await books.add_account(credits=100_000)
+            await esme.bind()
+            traffic = Traffic(esme)
+            flowing = asyncio.create_task(traffic.flow(1_000_000))
+            await eventually(lambda: len(traffic.accepted) > 200)
+            await asyncio.to_thread(
+                _Wheel(server.cluster).run,
+                *("pg_ctl", "restart", "--wait", "--silent", "--mode=immediate"),
+                *("--pgdata", str(server.cluster), "--log", str(server.cluster / "start.log")),
+            )
+            before = len(traffic.accepted)
+            await eventually(lambda: len(traffic.accepted) > before + 200)
+            flowing.cancel()
+            await traffic.wait()
+            assert set(traffic.statuses()) == {0, UNREACHABLE}
+            async with open_books(url) as books:
+                await books.becomes(0, "SELECT held::int FROM v_account WHERE name = 'demo'")
+                await books.assert_promises([smsc], traffic.answers)
+                assert await books.balance() == 100_000 - len(traffic.accepted)
+    finally:
+        await server.stop()
+        shutil.rmtree(data_dir)

@@ -1,4 +1,4 @@
-"""Receipts that come too early, for messages in doubt, for nothing, or while the database is away."""
+"""Receipts that come too early, for messages in doubt, for nothing, or without a database."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from support.waiting import eventually
 
 from proxy.flow import deliver
 from proxy.links import connection as link_connection
-from proxy.store import deliveries, sweeps
+from proxy.store import deliveries, presence, sweeps
+from proxy.store.ids import IdMint
 
 IN_DOUBT = 0xFF
 QUICK: dict[str, Any] = {"connect_timeout_s": 2, "statement_timeout_s": 0.5}
@@ -72,9 +73,7 @@ async def test_nothing_is_guessed_when_a_receipt_can_be_for_several(database_url
         first, second = (esme.send(4, submit_body(b"hi")) for _ in range(2))
         assert (await esme.response(first)).status == IN_DOUBT
         assert (await esme.response(second)).status == IN_DOUBT
-        assert (
-            await smsc.send_receipt("4711", source="447700900123", destination="12345") == 0
-        )
+        assert await smsc.send_receipt("4711", source="447700900123", destination="12345") == 0
         rows = await books.fetch("SELECT state FROM v_message")
         assert [r["state"] for r in rows] == ["in_doubt"] * 2
         assert not esme.deliveries
@@ -98,6 +97,7 @@ async def test_a_receipt_for_a_message_whose_proxy_died_ends_its_doubt(
             await smsc.wait_for(lambda s: len(s.submits) == 1)
             await abandon(proxy)
         async with proxy_on(database_url, smsc, upstream=SILENT) as proxy:
+
             async def swept() -> bool:
                 await proxy.sweep.once()
                 return await books.states() == {destination: "in_doubt"}
@@ -162,9 +162,7 @@ async def test_receipts_that_come_while_the_database_is_away_are_not_lost(
         await traffic.wait()
         relay.go_away()
         await eventually(lambda: not proxy.deliver.keep_lane.up)
-        receipts = [
-            asyncio.create_task(smsc.send_receipt(s.smsc_message_id)) for s in smsc.submits
-        ]
+        receipts = [asyncio.create_task(smsc.send_receipt(s.smsc_message_id)) for s in smsc.submits]
         await eventually(lambda: proxy.deliver.keep_lane.depth == 5)
         assert not any(task.done() for task in receipts)  # kept first, then acknowledged
         relay.come_back()
@@ -187,9 +185,7 @@ async def test_a_client_that_leaves_while_the_database_is_away_gets_its_receipts
             traffic = Traffic(esme)
             traffic.send(30, registered_delivery=1)
             await traffic.wait()
-            await books.becomes(
-                30, "SELECT count(*) FROM delivery WHERE claimed_by IS NOT NULL"
-            )
+            await books.becomes(30, "SELECT count(*) FROM delivery WHERE claimed_by IS NOT NULL")
             await esme.wait(lambda: len(esme.deliveries) == 10)
             relay.go_away()
             await eventually(lambda: not proxy.charge.up)
@@ -261,3 +257,37 @@ async def test_a_receipt_whose_keeping_was_not_confirmed_is_kept_once(database_u
         assert wire.swallowed.is_set()
         await esme.wait(lambda: len(esme.deliveries) == 2)
         await delivered(books, 2)
+
+
+async def test_a_database_that_comes_back_brings_no_receipt_twice(database_url: str) -> None:
+    """The claims of a proxy whose connections broke look like those of a dead one."""
+    async with (
+        relay_to(database_url) as relay, open_books(database_url) as books, carrier() as smsc,
+        proxy_on(relay.url, smsc, database=QUICK) as proxy, client_of(proxy) as esme,
+    ):  # fmt: skip
+        await books.add_account()
+        await esme.bind()
+        esme.deliver_status = None
+        traffic = Traffic(esme)
+        traffic.send(30, registered_delivery=1)
+        await traffic.wait()
+        await esme.wait(lambda: len(esme.deliveries) == 10)
+        await books.becomes(30, "SELECT count(*) FROM delivery")
+        relay.go_away()
+        await eventually(lambda: not proxy.deliver.end_lane.up)
+        for delivery in esme.deliveries[:5]:  # their end can't be written now
+            esme.answer(delivery)
+        await esme.wait(lambda: len(esme.deliveries) == 15)
+        async with books.pool.acquire() as connection:  # the sweep of another proxy
+            dead_claims = presence.DeadClaims(IdMint(999))
+            for _ in range(presence._TIMES_MISSING):
+                await dead_claims.forget(connection)
+        assert await books.fetchval("SELECT count(claimed_by) FROM delivery") == 0
+        relay.come_back()
+        await proxy.deliver.end_lane.passed()
+        await proxy.sweep.once()
+        esme.deliver_status = 0
+        for delivery in esme.deliveries[5:]:
+            esme.answer(delivery)
+        await delivered(books, 30)
+        assert len({d.body for d in esme.deliveries}) == len(esme.deliveries) == 30

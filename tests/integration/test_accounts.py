@@ -13,7 +13,6 @@ from proxy.store.accounts import (
     AccountChanges,
     Changed,
     Created,
-    LoginAdded,
     NameTaken,
     NotFound,
     SystemIdTaken,
@@ -101,12 +100,10 @@ async def test_creating_the_same_account_at_once_creates_one(database: Database)
 async def test_an_account_may_have_several_logins(conn: Any) -> None:
     await create(conn, "bob")
     await create(conn, "eve")
-    added = await accounts.add_login(conn, "bob", system_id="bob2", password="other")
-    assert isinstance(added, LoginAdded)
-    taken = await accounts.add_login(conn, "eve", system_id="bob2", password="x")
-    assert taken == SystemIdTaken("bob2")
-    nobody = await accounts.add_login(conn, "nobody", system_id="n", password="x")
-    assert nobody == NotFound("nobody")
+    second = changes_from_text({"system_id": "bob2", "password": "other"})
+    assert isinstance(await accounts.set_values(conn, "bob", second), Changed)
+    assert await accounts.set_values(conn, "eve", second) == SystemIdTaken("bob2")
+    assert await accounts.set_values(conn, "nobody", second) == NotFound("nobody")
 
     login = await accounts.find_login(conn, "bob2")
     assert login is not None and login.account_name == "bob"

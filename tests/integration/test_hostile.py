@@ -7,13 +7,14 @@ import gc
 import random
 import socket
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from struct import pack
 from time import monotonic
 
 import psutil
 import pytest
+from structlog.testing import capture_logs
 from support.esme import (
     BIND_RX,
     BIND_TRX,
@@ -578,6 +579,42 @@ def memory_octets() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
+class Mistakes:
+    """What the proxy should never say, whatever it is sent: exceptions and errors of its own."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def __enter__(self) -> Mistakes:
+        self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(lambda _, context: self.seen.append(str(context)))
+        self._capturing = capture_logs()
+        self._logs = self._capturing.__enter__()
+        return self
+
+    def __exit__(self, *how: object) -> None:
+        self._capturing.__exit__(None, None, None)
+        self._loop.set_exception_handler(None)
+        self.seen += [str(e) for e in self._logs if e["log_level"] in ("error", "critical")]
+
+
+async def attack_beside(
+    esme: Esme, attacks: Callable[[int], Awaitable[None]]
+) -> tuple[Bystander, int]:
+    """All attacks, while another session goes on; returns it and by how much memory grew."""
+    assert (await esme.bind()).status == 0
+    bystander = Bystander(esme)
+    business = asyncio.create_task(bystander.send_for_ever())
+    # The first ones fill caches and pools; from then on memory stays flat.
+    await asyncio.gather(*map(attacks, range(INPUTS // 5)))
+    before = memory_octets()
+    await asyncio.gather(*map(attacks, range(INPUTS // 5, INPUTS)))
+    grown = memory_octets() - before
+    assert not business.done(), "the other session was disturbed"
+    business.cancel()
+    return bystander, grown
+
+
 async def test_a_thousand_hostile_inputs(database_url: str) -> None:
     smpp = {
         "window_max": 50, "session_init_timeout_s": 2, "enquire_link_s": 1,
@@ -596,23 +633,16 @@ async def test_a_thousand_hostile_inputs(database_url: str) -> None:
                     kind = KINDS[number % len(KINDS)].__name__
                     pytest.fail(f"input {number} ({kind}) was neither answered nor closed")
 
-        async with run.esme() as esme:
-            assert (await esme.bind()).status == 0
-            bystander = Bystander(esme)
-            business = asyncio.create_task(bystander.send_for_ever())
-            # The first ones fill caches and pools; from then on memory stays flat.
-            await asyncio.gather(*map(in_turn, range(INPUTS // 5)))
-            before = memory_octets()
-            await asyncio.gather(*map(in_turn, range(INPUTS // 5, INPUTS)))
-            grown = memory_octets() - before
-            assert not business.done(), "the other session was disturbed"
-            business.cancel()
+        with Mistakes() as mistakes:
+            async with run.esme() as esme:
+                bystander, grown = await attack_beside(esme, in_turn)
+            await eventually(lambda: len(run.proxy.server.connections) == 0)
+        assert mistakes.seen == []
         assert ends.total() == INPUTS
         assert min(ends["answered"], ends["closed"], ends["gone"]) > INPUTS // 20, ends
         assert set(bystander.statuses) == {0}
         assert bystander.statuses[0] > 100
-        assert bystander.slowest_s < 2
+        assert bystander.slowest_s < 5
         assert grown < 60 * MEGA
-        await eventually(lambda: len(run.proxy.server.connections) == 0)
         assert unsent_octets(run) == 0
         await run.assert_books_balance()

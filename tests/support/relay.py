@@ -28,7 +28,6 @@ class Wire:
         self.flowing.set()
         self.swallow = asyncio.Event()
         self.swallowed = asyncio.Event()
-        self.cut_client_only = False
 
     def cut(self) -> None:
         """Both ends at once."""

@@ -10,6 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from proxy import config
+from proxy.commands.advice import warnings
 
 EXAMPLE = Path(__file__).parents[2] / "config" / "proxy.example.toml"
 UPSTREAM = """
@@ -57,7 +58,7 @@ def test_no_file_is_the_embedded_default() -> None:
     assert (settings.smpp.host, settings.smpp.port) == ("127.0.0.1", 2775)
     assert settings.upstream == []
     assert settings.source is None
-    assert config.warnings(settings) == []
+    assert warnings(settings) == []
 
 
 def test_example_loads() -> None:
@@ -91,7 +92,7 @@ def test_example_shows_every_key_and_the_true_defaults() -> None:
         ('[smpp]\nport = "2775"\n', "smpp.port: Input should be a valid integer"),
         ("[http]\nenabled = 1\n", "http.enabled: Input should be a valid boolean"),
         ("[smpp]\nenquire_link_s = inf\n", "smpp.enquire_link_s: Input should be a finite number"),
-        ('[smpp]\nsystem_id = "1234567890123456"', "smpp.system_id: should have at most 15 octets"),
+        ('[smpp]\nsystem_id = "1234567890123456"', "smpp.system_id: should have at most 15 ASCII"),
         ("[status]\nno_route = 0\n", "status.no_route: Input should be greater than or equal to 1"),
         ('[database]\nurl = "mysql://x"\n', 'database.url: should be "embedded" or begin with'),
         ('[in_doubt]\npolicy = "guess"\n', "in_doubt.policy: Input should be 'charge', 'release'"),
@@ -182,13 +183,13 @@ def test_data_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
 @pytest.mark.parametrize("status", [0x08, 0x14, 0x58, 0x64])
 def test_warns_of_statuses_that_kannel_retries(tmp_path: Path, status: int) -> None:
     text = UPSTREAM + f"[status]\ninsufficient_credits = {status}\n"
-    (warning,) = config.warnings(config.load(write(tmp_path, text)))
+    (warning,) = warnings(config.load(write(tmp_path, text)))
     assert warning.startswith("status.insufficient_credits: ")
     assert "makes Kannel retry for ever" in warning
 
 
 def test_other_warnings(tmp_path: Path) -> None:
-    (warning,) = config.warnings(config.load(write(tmp_path, "")))
+    (warning,) = warnings(config.load(write(tmp_path, "")))
     assert warning.startswith("upstream: there is none")
     text = (
         UPSTREAM
@@ -196,7 +197,7 @@ def test_other_warnings(tmp_path: Path) -> None:
         + UPSTREAM.replace('"a"', '"b"')
         + "[[route]]\nupstreams = ['a']\n[in_doubt]\nafter_s = 1\n"
     )
-    keys = [line.split(":")[0] for line in config.warnings(config.load(write(tmp_path, text)))]
+    keys = [line.split(":")[0] for line in warnings(config.load(write(tmp_path, text)))]
     assert keys == [
         "upstream[0].tls_verify",
         "in_doubt.after_s",

@@ -139,7 +139,13 @@ SUBMITS: dict[str, tuple[bytes, int]] = {
     "empty text": (submit_body(b""), 1),
     "unlisted TON and NPI": (submit_body(tons=b"\x77\xfe\xfe\x77"), 1),
     "sar": (submit_body(b"x" * 153, tlvs=SAR), 1),
-    "sar, binary": (submit_body(EVERY_OCTET[:200], data_coding=4, tlvs=SAR), 1),
+    "sar, binary": (submit_body(EVERY_OCTET[:134], data_coding=4, tlvs=SAR), 1),
+    "sar, longer than a part": (submit_body(EVERY_OCTET[:200], data_coding=4, tlvs=SAR), 2),
+    "UDH, longer than a part": (
+        submit_body(b"", data_coding=4, esm_class=0x40, tlvs=payload(PART_8_BIT + b"x" * 1340)),
+        10,
+    ),
+    "short_message and payload": (submit_body(b"hi", tlvs=payload(b"x" * 1000)), 7),
     "schedule and validity": (
         full_submit(schedule=b"991231235959948+", validity=b"000007000000000R"), 1,
     ),
@@ -388,7 +394,10 @@ def receipts_of(message: str) -> list[tuple[int, bytes]]:
         (DELIVER_SM, deliver_body(odd, esm_class=0x20, data_coding=3, tlvs=vendor)),
         (DELIVER_SM, deliver_body(b"\0\xffdone", esm_class=4, tlvs=vendor + tag + state + vendor)),
         (DELIVER_SM, deliver_body(b"", esm_class=0, tlvs=tag)),
-        (DELIVER_SM, deliver_body(b"", esm_class=4, tlvs=vendor + payload(text + b"." * 300) + tag)),
+        (
+            DELIVER_SM,
+            deliver_body(b"", esm_class=4, tlvs=vendor + payload(text + b"." * 300) + tag),
+        ),
         (DATA_SM, data_body(state + tag + payload(odd) + vendor, esm_class=4)),
     ]
 

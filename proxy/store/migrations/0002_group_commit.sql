@@ -31,6 +31,8 @@ DECLARE
     price bigint;
     i integer := 1;
 BEGIN
+    -- One element per message from the start: what is never admitted stays NULL.
+    balance_after := array_fill(NULL::bigint, ARRAY[cardinality(p_id)]);
     FOR a IN 1 .. cardinality(p_account) LOOP
         SELECT * INTO held_account FROM account WHERE id = p_account[a] FOR NO KEY UPDATE;
         usable[a] := coalesce(held_account.enabled, false);
@@ -42,15 +44,11 @@ BEGIN
                 IF price > 0 AND balance - price >= floor_micro THEN
                     balance := balance - price;
                     balance_after[i] := balance;
-                ELSE
-                    balance_after[i] := NULL;
                 END IF;
             END LOOP;
             IF balance <> held_account.balance_micro THEN
                 UPDATE account SET balance_micro = balance WHERE id = p_account[a];
             END IF;
-        ELSE
-            balance_after[i + p_size[a] - 1] := NULL;
         END IF;
         i := i + p_size[a];
     END LOOP;

@@ -4,14 +4,12 @@ import time
 from datetime import datetime
 
 import pytest
-from aiosmpplib.protocol import DeliverSm
 from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.smpp.receipt import (
     IdFormat,
     Receipt,
-    build_receipt_text,
     parse_receipt,
     receipt_key,
     rewrite_receipt_id,
@@ -222,45 +220,3 @@ def test_what_is_no_number_stays(text: str) -> None:
 
 def test_letters_are_no_decimal_number() -> None:
     assert receipt_key("00ff", "decimal") == "00ff"
-
-
-def test_build_is_appendix_b() -> None:
-    text = build_receipt_text(
-        "0123456789", MessageState.DELIVERED, AT, AT.replace(minute=1), "000", b"hello"
-    )
-    assert text == APPENDIX_B
-
-
-@pytest.mark.parametrize("state", MessageState)
-def test_build_meets_parse(state: MessageState) -> None:
-    text = build_receipt_text("7", state, AT, AT, "1A", b"id:8 stat:EXPIRED")
-    assert parse_receipt(text, b"") == ("7", state, "1A")
-
-
-def test_build_writes_what_aiosmpplib_writes_and_it_reads_it() -> None:
-    text = build_receipt_text("7", MessageState.UNDELIVERABLE, AT, AT, "", b"hi", 3, 2)
-    fields = {"id": "7", "sub": 3, "dlvrd": 2, "submit date": AT, "done date": AT,
-              "stat": "UNDELIV", "err": 0, "text": "hi"}  # fmt: skip
-    assert text.decode() == DeliverSm.encode_receipt(fields).rstrip()
-    receipt = DeliverSm(short_message=text.decode(), esm_class=0x04).parse_receipt()
-    minute = AT.replace(second=0)
-    assert receipt == fields | {"submit date": minute, "done date": minute}
-
-
-@pytest.mark.parametrize(
-    ("text", "kept"),
-    [
-        (b"\xff\0" * 15, b"\xff\0" * 10),
-        (b"a" * 19 + b"\x1be", b"a" * 19),
-        (b"a" * 18 + b"\x1be", b"a" * 18 + b"\x1be"),
-        (b"", b""),
-    ],
-)
-def test_build_keeps_20_octets_of_the_text_and_no_half_an_escape(text: bytes, kept: bytes) -> None:
-    built = build_receipt_text("7", MessageState.DELIVERED, AT, AT, "000", text)
-    assert built.partition(b"Text:")[2] == kept
-
-
-def test_build_never_raises_for_a_character() -> None:
-    text = build_receipt_text("字", MessageState.DELIVERED, AT, AT, "\xe9", b"")
-    assert parse_receipt(text, b"") == ("?", MessageState.DELIVERED, "é")

@@ -1,0 +1,55 @@
+"""What a configuration says that is allowed but probably not meant."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Final
+
+from proxy.config import Settings, StatusSettings
+
+# Statuses that Kannel's bearerbox takes for temporary: it keeps the message and tries again.
+_KANNEL_RETRIES: Final = frozenset({0x08, 0x14, 0x58, 0x64})
+
+
+def warnings(settings: Settings) -> list[str]:
+    """What is allowed but probably not meant, a sentence each."""
+    return [
+        *_status_warnings(settings.status),
+        *_upstream_warnings(settings),
+        *_file_warnings(settings),
+    ]
+
+
+def _status_warnings(status: StatusSettings) -> Iterator[str]:
+    for key in ("insufficient_credits", "account_disabled", "no_route"):
+        number = getattr(status, key)
+        if number in _KANNEL_RETRIES:
+            yield f"status.{key}: 0x{number:02X} makes Kannel retry for ever; 0x45 is final."
+
+
+def _upstream_warnings(settings: Settings) -> Iterator[str]:
+    if settings.source is not None and not settings.upstream:
+        yield "upstream: there is none, so every message will be refused."
+    routed = {name for route in settings.route for name in route.upstreams}
+    for i, upstream in enumerate(settings.upstream):
+        if settings.route and upstream.name not in routed:
+            yield f'upstream[{i}].name: no route names "{upstream.name}", so it gets no messages.'
+        if upstream.tls and not upstream.tls_verify:
+            yield f"upstream[{i}].tls_verify: anyone in between can pose as this carrier."
+        if upstream.tls_ca is not None and not upstream.tls:
+            yield f"upstream[{i}].tls_ca: has no effect without tls = true."
+        if settings.in_doubt.policy != "keep" and (
+            settings.in_doubt.after_s < 2 * upstream.response_timeout_s
+        ):
+            yield f"in_doubt.after_s: is below twice upstream[{i}].response_timeout_s."
+
+
+def _file_warnings(settings: Settings) -> Iterator[str]:
+    files = [(f"upstream[{i}].tls_ca", u.tls_ca) for i, u in enumerate(settings.upstream)]
+    if settings.smpp.tls is not None:
+        files.append(("smpp.tls.certificate", settings.smpp.tls.certificate))
+        files.append(("smpp.tls.key", settings.smpp.tls.key))
+    for key, path in files:
+        if path is not None and not os.access(path, os.R_OK):
+            yield f"{key}: {path} cannot be read."
