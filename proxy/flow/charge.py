@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
+import structlog
+
 from proxy.config import StatusSettings
 from proxy.flow.forward import Forward
 from proxy.flow.message import Message
@@ -19,6 +21,9 @@ from proxy.store import ledger
 from proxy.store.group_commit import Lane
 from proxy.store.ids import IdMint
 from proxy.telemetry import metrics
+from proxy.telemetry.logs import debug_enabled, masked
+
+log = structlog.get_logger()
 
 ChargeResult = tuple[list[Message], list[int | None], set[int]]
 
@@ -68,6 +73,8 @@ class Charge:
         if len(admitted) != len(ordered):
             refused = [m for m, b in zip(ordered, balances, strict=True) if b is None]
             self._refuse(refused, unusable)
+        if debug_enabled():
+            _trace(ordered, balances)
         if admitted:
             used = sum(m.price_micro for m in admitted)
             metrics.CREDITS_USED.inc(used / 1e6)
@@ -107,6 +114,18 @@ class Charge:
             count=len(messages),
         )
         self._settle.not_charged(messages, self._status.ledger_unreachable)
+
+
+def _trace(messages: list[Message], balances: list[int | None]) -> None:
+    for message, balance in zip(messages, balances, strict=True):
+        log.debug(
+            "message_refused" if balance is None else "message_charged",
+            message_id=message.id,
+            account=message.account.name,
+            source=masked(message.source_addr),
+            destination=masked(message.destination_addr),
+            segments=message.segments,
+        )
 
 
 async def _execute(mint: IdMint, connection: Any, messages: list[Message]) -> ChargeResult:

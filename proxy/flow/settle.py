@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any
 
+import structlog
+
 from proxy.config import StatusSettings
 from proxy.flow.message import Message, Upstream
 from proxy.smpp import vocabulary as smpp
@@ -19,6 +21,9 @@ from proxy.store.group_commit import Lane
 from proxy.store.ids import IdMint
 from proxy.store.ledger import Settlement
 from proxy.telemetry import metrics
+from proxy.telemetry.logs import debug_enabled
+
+log = structlog.get_logger()
 
 Answer = tuple[Message, int, bytes]
 """The message, the upstream's command_status, the body of its response."""
@@ -137,6 +142,8 @@ class Settle:
                 released_micro += message.price_micro if back is None else back
             if not settlement.late:
                 self._respond(message, settlement.status, settlement.body)
+        if debug_enabled():
+            _trace(batch)
         metrics.MESSAGES.labels("charged").inc(accepted.total())
         for account_id, count in accepted.items():
             self._record_event(
@@ -193,6 +200,19 @@ def _give_back_refused_destinations(settlement: Settlement) -> None:
         settlement.released = True
         settlement.back_micro = message.price_micro // message.destinations * refused
         settlement.reason = f"{refused} of {message.destinations} destinations refused"
+
+
+def _trace(batch: list[Settlement]) -> None:
+    for settlement in batch:
+        log.debug(
+            "message_settled",
+            message_id=settlement.message.id,
+            account=settlement.message.account.name,
+            upstream_id=settlement.upstream_id,
+            status=smpp.status_name(settlement.status),
+            smsc_message_id=settlement.smsc_message_id,
+            in_doubt=settlement.in_doubt,
+        )
 
 
 async def _execute(mint: IdMint, connection: Any, batch: list[Settlement]) -> set[int]:

@@ -41,6 +41,11 @@ def masked(number: str) -> str:
     return mask_number(number, Numbers.mask)
 
 
+def debug_enabled() -> bool:
+    """Whether debug lines are written: hot code asks before it makes one for each message."""
+    return logging.getLogger().isEnabledFor(logging.DEBUG)
+
+
 def setup_logging(settings: LoggingSettings) -> None:
     """Routes structlog and the standard library's logging to stderr, in one format.
 

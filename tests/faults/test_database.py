@@ -67,6 +67,8 @@ async def test_answers_that_come_while_the_database_is_away_are_committed_later(
         await eventually(lambda: not proxy.settle.lane.up)
         smsc.release_held()
         await eventually(lambda: proxy.settle.lane.depth == 30)
+        refused = relay.refused
+        await eventually(lambda: relay.refused >= refused + 6)  # every lane has tried again
         assert traffic.answered == 0  # not before it is committed
         relay.come_back()
         await traffic.wait()

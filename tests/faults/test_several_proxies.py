@@ -14,6 +14,7 @@ from support.waiting import eventually
 
 from proxy.app import Proxy
 from proxy.config import InDoubtSettings
+from proxy.flow import sweep
 from proxy.store import presence
 from proxy.store.migrations import migrations
 
@@ -70,7 +71,10 @@ async def test_exactly_as_many_messages_pass_as_there_are_credits(database_url: 
         await books.assert_promises([smsc], answers)
 
 
-async def test_a_receipt_reaches_its_client_through_another_proxy(database_url: str) -> None:
+async def test_a_receipt_reaches_its_client_through_another_proxy(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "_EVERY_S", 3600.0)  # at once, not when the sweep looks
     async with (
         open_books(database_url) as books, carrier(receipts=False) as smsc,
         proxy_on(database_url, smsc, upstream={"system_id": "a"}) as here,

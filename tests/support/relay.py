@@ -70,6 +70,8 @@ class Relay:
         self.url = re.sub(r"\?.*", f"?host={quote(str(self.directory))}&port=5432", database_url)
         self.wires: list[Wire] = []
         self.away = False
+        self.refused = 0
+        """Connections that were not taken."""
         self.stalled = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -90,6 +92,7 @@ class Relay:
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.away:
+            self.refused += 1
             writer.transport.abort()
             return
         server_reader, server_writer = await asyncio.open_unix_connection(self._real)
