@@ -133,7 +133,8 @@ import asyncio, asyncpg
 async def main():
     c = await asyncpg.connect({url!r})
     h = await c.fetchval("SELECT password_hash FROM login WHERE system_id = 'load'")
-    await c.execute("INSERT INTO account (name) SELECT 'acct' || to_char(n, 'FM0000') FROM generate_series(1, 1000) n")
+    await c.execute("INSERT INTO account (name)"
+                    " SELECT 'acct' || to_char(n, 'FM0000') FROM generate_series(1, 1000) n")
     await c.execute("INSERT INTO login (account_id, system_id, password_hash) SELECT id, name, $1"
                     " FROM account WHERE name LIKE 'acct%'", h)
     await c.execute("WITH a AS (UPDATE account SET balance_micro = 10^12 WHERE name LIKE 'acct%'"
@@ -230,10 +231,7 @@ def main() -> None:
                 check=True,
             ).stdout
         )
-        print(
-            f"carrier got {sink}, charged {messages},"
-            f" audit: {findings or 'clean'}"
-        )
+        print(f"carrier got {sink}, charged {messages}, audit: {findings or 'clean'}")
         if findings or sink != messages:
             raise SystemExit(1)
     finally:

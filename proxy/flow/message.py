@@ -74,10 +74,13 @@ class Message:
         "session",
         "source_addr",
         "upstreams",
+        "waits_until",
     )
 
     id: int
     """Minted when it is charged; what the client knows it by."""
+    waits_until: float
+    """When waiting for a window slot ends (the loop's clock); 0: it has not begun."""
 
     def __init__(
         self,
@@ -110,6 +113,7 @@ class Message:
         self.destinations = destinations
         self.price_micro = price_micro
         self.upstreams = upstreams
+        self.waits_until = 0.0
 
 
 class Operation:

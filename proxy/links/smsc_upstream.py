@@ -59,8 +59,8 @@ class SmscUpstream:
         self._record_event = record_event
         self._links: list[SmscLink] = []
         self._senders: list[SmscLink] = []
-        self._backlog: deque[tuple[float, Message]] = deque()
-        """Charged messages that wait for a window slot, each with the time until it may."""
+        self._backlog: deque[Message] = deque()
+        """Charged messages that wait for a window slot."""
         self._stopping = False
         self._loop = asyncio.get_running_loop()
         self._throttle = (
@@ -104,7 +104,10 @@ class SmscUpstream:
     def send(self, messages: list[Message]) -> None:
         """Write them, in order, as windows and rate allow; the rest waits."""
         deadline = self._loop.time() + self.settings.response_timeout_s
-        self._backlog.extend([(deadline, message) for message in messages])
+        for message in messages:
+            # One that comes from another upstream's backlog has waited there already.
+            message.waits_until = message.waits_until or deadline
+        self._backlog.extend(messages)
         self.pump()
 
     def operate(self, operation: Operation) -> bool:
@@ -168,7 +171,7 @@ class SmscUpstream:
         if unanswered:
             self._settle.doubtful(self, unanswered, f"link lost: {reason}")
         if not self._senders and self._backlog and self.forward is not None:
-            waiting = [message for _, message in self._backlog]
+            waiting = list(self._backlog)
             self._backlog.clear()
             self.forward.send(waiting)
 
@@ -193,7 +196,7 @@ class SmscUpstream:
             # Several links share a batch evenly; one link takes all that fits.
             share = -(-allowed // len(self._senders))
             number = min(allowed, link.window.free, share)
-            link.write([backlog.popleft()[1] for _ in range(number)])
+            link.write([backlog.popleft() for _ in range(number)])
             allowed -= number
             if self._throttle is not None:
                 self._throttle.take(number)
@@ -204,10 +207,9 @@ class SmscUpstream:
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
             now = self._loop.time()
-            stale: list[Message] = []
-            while self._backlog and self._backlog[0][0] <= now:
-                stale.append(self._backlog.popleft()[1])
+            stale = [message for message in self._backlog if message.waits_until <= now]
             if stale:
+                self._backlog = deque(m for m in self._backlog if m.waits_until > now)
                 self._settle.not_sent_in_time(stale, f"upstream {self.name} had no room in time")
 
     def _pump_later(self, wait_s: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from proxy.store.arrays import numbers, texts
 from proxy.store.ids import IdMint, id_at_time
 from proxy.store.sql import load
 
@@ -76,13 +77,13 @@ async def keep(
         item.id = minted
     rows = await connection.fetch(
         load("keep_deliveries"),
-        [i.id for i in batch],
-        [i.account_id for i in batch],
-        [i.upstream_id for i in batch],
-        [i.key for i in batch],
-        [i.message_state for i in batch],
-        [i.error for i in batch],
-        [i.command_id for i in batch],
+        numbers([i.id for i in batch]),
+        numbers([i.account_id or 0 for i in batch]),
+        numbers([i.upstream_id for i in batch]),
+        texts([i.key or "" for i in batch]),
+        numbers([int(i.message_state or 0) for i in batch]),
+        texts([i.error or "" for i in batch]),
+        numbers([i.command_id for i in batch]),
         [i.body for i in batch],
         accounts_here,
         mint.node,
@@ -123,10 +124,10 @@ async def end(
     if gone:
         await connection.execute(
             load("end_deliveries"),
-            [e[0] for e in gone],
-            [e[1] for e in gone],
-            [e[3] for e in gone],
-            [e[4] for e in gone],
+            numbers([e[0] for e in gone]),
+            numbers([e[1] for e in gone]),
+            texts([e[3] for e in gone]),
+            numbers([e[4] for e in gone]),
         )
     if later:
         await connection.execute(

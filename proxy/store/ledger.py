@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
+from proxy.store.arrays import numbers, texts
 from proxy.store.ids import IdMint
 from proxy.store.sql import load
 
@@ -43,20 +44,34 @@ async def charge(
         load("charge"),
         account_ids,
         sizes,
-        ids,
-        message_accounts,
-        [m.login_id for m in ordered],
-        [m.command_id for m in ordered],
-        [m.source_addr for m in ordered],
-        [m.destination_addr for m in ordered],
-        [m.segments for m in ordered],
-        [m.price_micro for m in ordered],
-        [m.esm_class for m in ordered],
-        [m.data_coding for m in ordered],
-        [m.registered_delivery for m in ordered],
+        numbers(ids),
+        numbers(message_accounts),
+        numbers([m.login_id for m in ordered]),
+        numbers([m.command_id for m in ordered]),
+        texts([m.source_addr for m in ordered]),
+        texts([m.destination_addr for m in ordered]),
+        numbers([m.segments for m in ordered]),
+        numbers([m.price_micro for m in ordered]),
+        numbers([m.esm_class for m in ordered]),
+        numbers([m.data_coding for m in ordered]),
+        numbers([m.registered_delivery for m in ordered]),
     )
     unusable = {a for a, usable in zip(account_ids, row[1], strict=True) if not usable}
     return ordered, row[0], unusable
+
+
+class Hold:
+    """A message that is only known by its row, in the place of the flow's Message."""
+
+    __slots__ = ("account", "id")
+
+    def __init__(self, message_id: int, account_id: int) -> None:
+        self.id = message_id
+        self.account = _AccountId(account_id)
+
+
+class _AccountId(NamedTuple):
+    id: int
 
 
 class Settlement:
@@ -108,8 +123,15 @@ class Settlement:
         self.reason = reason
 
 
-async def settle(connection: Any, mint: IdMint, settlements: list[Settlement]) -> set[int]:
+async def settle(
+    connection: Any,
+    mint: IdMint,
+    settlements: list[Settlement],
+    late_resolution: str = "late answer",
+) -> set[int]:
     """Ends holds.  Repeatable: a message that has an outcome keeps it.
+
+    `late_resolution` is noted where one was in doubt.
 
     Returns the ids of the messages whose credit was given back by this call.
     """
@@ -123,11 +145,11 @@ async def settle(connection: Any, mint: IdMint, settlements: list[Settlement]) -
     late = [s for s in settlements if s.late]
     released: list[int] = await connection.fetchval(
         load("settle"),
-        [s.message.id for s in charged],
-        [s.message.account.id for s in charged],
-        [s.upstream_id for s in charged],
-        [s.smsc_message_id for s in charged],
-        [s.receipt_key for s in charged],
+        numbers([s.message.id for s in charged]),
+        numbers([s.message.account.id for s in charged]),
+        numbers([s.upstream_id or 0 for s in charged]),
+        texts([s.smsc_message_id for s in charged]),
+        texts([s.receipt_key or "" for s in charged]),
         [s.message.id for s in back],
         [s.message.account.id for s in back],
         [s.upstream_id for s in back],
@@ -143,6 +165,6 @@ async def settle(connection: Any, mint: IdMint, settlements: list[Settlement]) -
         [s.reason for s in doubt],
         [s.message.id for s in late],
         [s.message.account.id for s in late],
-        "late answer",
+        late_resolution,
     )
     return set(released)

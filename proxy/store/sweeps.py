@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from proxy.store.ids import IdMint
+from proxy.store.ledger import Hold, Settlement, settle
 from proxy.store.sql import load
 
 ByAccount = list[tuple[int, int]]
@@ -33,36 +35,20 @@ async def resolve_old_doubts(
     )
     if not rows:
         return []
-    ids = [row["message_id"] for row in rows]
-    account_ids = [row["account_id"] for row in rows]
-    upstream_ids = [row["upstream_id"] for row in rows]
-    nothing: list[Any] = []
-    reasons = ["in doubt for too long"] * len(rows)
-    charged = (ids, account_ids, upstream_ids, [""] * len(ids), [None] * len(ids))
-    released = (
-        ids,
-        account_ids,
-        upstream_ids,
-        [""] * len(ids),
-        [None] * len(ids),
-        [0] * len(ids),
-        [None] * len(ids),
-        mint.mint(len(ids)),
-        reasons,
-    )
-    await connection.fetchval(
-        load("settle"),
-        *(charged if policy == "charge" else [nothing] * 5),
-        *(released if policy == "release" else [nothing] * 9),
-        *[nothing] * 4,
-        ids,
-        account_ids,
-        f"policy: {policy}",
-    )
-    counts: dict[int, int] = {}
-    for account_id in account_ids:
-        counts[account_id] = counts.get(account_id, 0) + 1
-    return list(counts.items())
+    released = policy == "release"
+    settlements = [
+        Settlement(
+            Hold(row["message_id"], row["account_id"]),
+            row["upstream_id"],
+            0,
+            released=released,
+            late=True,
+            reason="in doubt for too long" if released else None,
+        )
+        for row in rows
+    ]
+    await settle(connection, mint, settlements, f"policy: {policy}")
+    return list(Counter(row["account_id"] for row in rows).items())
 
 
 async def close_answered_doubts(connection: Any) -> None:

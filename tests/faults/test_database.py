@@ -251,16 +251,18 @@ async def test_a_crash_of_the_server_in_full_traffic() -> None:
             traffic = Traffic(esme)
             flowing = asyncio.create_task(traffic.flow(1_000_000))
             await eventually(lambda: len(traffic.accepted) > 200)
-            await asyncio.to_thread(
+            restarted = await asyncio.to_thread(
                 _Wheel(server.cluster).run,
                 *("pg_ctl", "restart", "--wait", "--silent", "--mode=immediate"),
                 *("--pgdata", str(server.cluster), "--log", str(server.cluster / "start.log")),
             )
+            assert restarted.returncode == 0, restarted.stdout
             before = len(traffic.accepted)
             await eventually(lambda: len(traffic.accepted) > before + 200)
             flowing.cancel()
             await traffic.wait()
-            assert set(traffic.statuses()) == {0, UNREACHABLE}
+            # None is refused when all that were on their way had been charged.
+            assert set(traffic.statuses()) <= {0, UNREACHABLE}
             async with open_books(url) as books:
                 await books.becomes(0, "SELECT held::int FROM v_account WHERE name = 'demo'")
                 await books.assert_promises([smsc], traffic.answers)

@@ -294,10 +294,10 @@ def test_the_history_of_messages(commands: Commands) -> None:
         return [step["what"] for step in steps]
 
     assert history("sent") == [
-        *("submitted", "credit taken", "charged", "receipt received", "receipt delivered"),
+        *("submitted", "credit taken", "charged", "receipt received", "receipt delivered")
     ]
     assert sorted(history("refused")) == [
-        *("credit released", "credit taken", "released", "submitted"),
+        *("credit released", "credit taken", "released", "submitted")
     ]
     assert history("late")[:3] == ["submitted", "credit taken", "in doubt"]
     assert sorted(history("late")[3:]) == ["charged", "doubt resolved"]

@@ -9,6 +9,12 @@ CREATE TABLE uncharged (
     PRIMARY KEY (account_id, message_id)
 );
 
+-- The texts of a list that proxy/store/arrays.py joined, each followed by U+0100.
+CREATE FUNCTION texts_from(joined text) RETURNS text[]
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
+    CASE joined WHEN '' THEN '{}'::text[]
+                ELSE trim_array(string_to_array(joined, U&'\0100'), 1) END;
+
 -- Charges a batch of messages, grouped by account (accounts ascending, so that two proxies
 -- never deadlock; order of arrival kept within an account).
 --   p_account, p_size        the accounts, and how many of the following messages are theirs
@@ -99,7 +105,8 @@ DECLARE
 BEGIN
     INSERT INTO outcome (message_id, account_id, state, command_status, upstream_id,
                          smsc_message_id, receipt_key)
-    SELECT u.id, u.account_id, 'charged', 0, u.upstream_id, u.smsc_message_id, u.receipt_key
+    SELECT u.id, u.account_id, 'charged', 0, nullif(u.upstream_id, 0), u.smsc_message_id,
+           nullif(u.receipt_key, '')
     FROM unnest(p_id, p_account_id, p_upstream_id, p_smsc_message_id, p_receipt_key)
       AS u(id, account_id, upstream_id, smsc_message_id, receipt_key)
     ON CONFLICT DO NOTHING;

@@ -1,1 +1,6 @@
-SELECT * FROM charge_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+-- The lists are texts: see proxy/store/arrays.py
+SELECT * FROM charge_batch(
+    $1::bigint[], $2::integer[],
+    $3::text::bigint[], $4::text::bigint[], $5::text::integer[], $6::text::smallint[],
+    texts_from($7), texts_from($8), $9::text::integer[], $10::text::bigint[],
+    $11::text::smallint[], $12::text::smallint[], $13::text::smallint[])

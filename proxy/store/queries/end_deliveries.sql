@@ -1,6 +1,6 @@
 WITH gone AS (
     DELETE FROM delivery d
-    USING unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[])
+    USING unnest($1::text::bigint[], $2::text::bigint[], texts_from($3), $4::text::bigint[])
       AS e(account_id, id, state, status)
     WHERE d.account_id = e.account_id AND d.id = e.id
     RETURNING d.id, d.account_id, d.kind, d.message_id, d.message_state, d.error, e.state, e.status

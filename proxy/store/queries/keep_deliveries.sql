@@ -1,7 +1,10 @@
+-- The lists are texts (see proxy/store/arrays.py), with 0 and '' for what is missing.
 -- $9: accounts with a receiver on this node, $10: the node, $11: the oldest message id to look at
 WITH incoming AS (
-    SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::integer[], $4::text[], $5::smallint[],
-                         $6::text[], $7::smallint[], $8::bytea[])
+    SELECT id, nullif(account_id, 0) AS account_id, upstream_id, nullif(key, '') AS key,
+           nullif(message_state, 0) AS message_state, nullif(error, '') AS error, command_id, body
+    FROM unnest($1::text::bigint[], $2::text::bigint[], $3::text::integer[], texts_from($4),
+                $5::text::smallint[], texts_from($6), $7::text::smallint[], $8::bytea[])
       AS i(id, account_id, upstream_id, key, message_state, error, command_id, body)
 ), owned AS (
     SELECT i.id, coalesce(i.account_id, o.account_id) AS account_id, o.message_id,

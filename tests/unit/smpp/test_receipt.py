@@ -7,13 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.smpp.receipt import (
-    IdFormat,
-    Receipt,
-    parse_receipt,
-    receipt_key,
-    rewrite_receipt_id,
-)
+from proxy.smpp.receipt import IdFormat, Receipt, parse_receipt, receipt_key, rewrite_receipt_id
 from proxy.smpp.tlv import pack_tlv
 from proxy.smpp.vocabulary import (
     STAT_OF_STATE,
