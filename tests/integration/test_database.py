@@ -66,6 +66,15 @@ def servers(data_dir: Path) -> list[psutil.Process]:
     ]
 
 
+def kill_server(data_dir: Path) -> None:
+    """kill -9 of the postmaster and its children; they are dead when this returns."""
+    (postmaster,) = servers(data_dir)
+    processes = [postmaster, *postmaster.children()]
+    for process in processes:
+        process.kill()
+    psutil.wait_procs(processes, timeout=10)
+
+
 def mode_of(path: Path) -> int | None:
     """The permission bits; None when there is nothing."""
     try:
@@ -189,9 +198,7 @@ async def test_crash_recovery(data_dir: Path) -> None:
     server = EmbeddedPostgres(data_dir)
     dsn = await server.start()
     await ask(dsn, "CREATE TABLE kept AS SELECT generate_series(1, 1000) AS n")
-    (postmaster,) = servers(data_dir)
-    for process in [postmaster, *postmaster.children()]:
-        process.kill()
+    kill_server(data_dir)
     # The pid file and the socket are still there, but nobody is behind them.
     dsn = await server.start()
     assert await ask(dsn, "SELECT count(*) FROM kept") == 1000
@@ -270,9 +277,7 @@ async def test_half_an_initdb_is_not_taken_for_a_cluster(data_dir: Path) -> None
 async def test_a_dead_embedded_server_is_started_again(data_dir: Path) -> None:
     database = Database(DatabaseSettings(data_dir=data_dir))
     await database.open(wait=True)
-    (postmaster,) = servers(data_dir)
-    for process in [postmaster, *postmaster.children()]:
-        process.kill()
+    kill_server(data_dir)
     with pytest.raises(UNREACHABLE):
         await database.pool.fetchval("SELECT 1")
     connection = await database.connect()
