@@ -5,7 +5,8 @@
 
 Everything runs on this machine: the load, the proxy with its embedded PostgreSQL (fsync and
 synchronous_commit on), the sink.  Each case is run several times and the medians are printed,
-with the CPU time of the proxy and of PostgreSQL per 1,000 messages.  Afterwards the audit must
+with the CPU time of the proxy and of PostgreSQL per 1,000 messages.  The first row has nothing
+between load and sink: it tells how fast the machine is at this moment.  Afterwards the audit must
 find nothing, and what the carrier got must be what was charged.
 """
 
@@ -145,6 +146,16 @@ asyncio.run(main())
 """
         subprocess.run([sys.executable, "-c", script], check=True)
 
+    def direct(self) -> float:
+        """Messages a second with nothing between load and sink."""
+        load = subprocess.run(
+            [BIN / "smpp_load", "--port", str(SINK_PORT), "--count", "1000000"],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        return float(json.loads(load.stdout)["ok_per_s"])
+
     def sink_counters(self) -> dict[str, Any]:
         """What the carrier has got so far."""
         size = self.sink_out.stat().st_size
@@ -203,6 +214,9 @@ def main() -> None:
             f"{'case':14} {'messages/s':>10} {'p50 ms':>8} {'p99 ms':>8}"
             f" {'proxy ms/1000':>14} {'PostgreSQL ms/1000':>19} {'receipts':>9}"
         )
+        direct = statistics.median(bench.direct() for _ in range(options.runs))
+        print(f"{'nothing':14} {direct:10.0f}", flush=True)
+        through_sink = bench.sink_counters()["submits"] - through_sink
         for name in options.only or CASES:
             args = CASES[name]
             if "--count" not in args:
@@ -221,7 +235,7 @@ def main() -> None:
                 + (f"  NOT CLEAN: {bad}" if bad else ""),
                 flush=True,
             )
-        sink = bench.sink_counters()["submits"]
+        sink = bench.sink_counters()["submits"] - through_sink
         findings = bench.command("audit")
         messages = int(
             subprocess.run(
