@@ -216,7 +216,7 @@ def main() -> None:
         )
         direct = statistics.median(bench.direct() for _ in range(options.runs))
         print(f"{'nothing':14} {direct:10.0f}", flush=True)
-        through_sink = bench.sink_counters()["submits"] - through_sink
+        around = bench.sink_counters()["submits"]
         for name in options.only or CASES:
             args = CASES[name]
             if "--count" not in args:
@@ -235,7 +235,7 @@ def main() -> None:
                 + (f"  NOT CLEAN: {bad}" if bad else ""),
                 flush=True,
             )
-        sink = bench.sink_counters()["submits"] - through_sink
+        sink = bench.sink_counters()["submits"] - around
         findings = bench.command("audit")
         messages = int(
             subprocess.run(
