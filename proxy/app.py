@@ -30,10 +30,10 @@ from proxy.routing.inbound import InboundTable
 from proxy.routing.table import RouteTable
 from proxy.simulator.smsc import SimulatedSmsc, SmscOptions
 from proxy.store import accounts
-from proxy.store.database import UNREACHABLE, Database
+from proxy.store.database import UNREACHABLE, Database, DatabaseUnreachable
 from proxy.store.events import EventLog
 from proxy.store.ids import COMMAND_NODE, IdMint
-from proxy.store.migrations import migrate
+from proxy.store.migrations import MigrationError, migrate
 from proxy.store.presence import Presence
 from proxy.telemetry import metrics
 from proxy.telemetry.logs import setup_logging
@@ -46,6 +46,7 @@ _QUEUE_MAX = 20_000
 _DRAIN_S = 35.0
 _READY_S = 10.0
 _GAUGES_EVERY_S = 1.0
+_REFRESH_EVERY_S = 10.0
 
 
 class Proxy:
@@ -55,15 +56,21 @@ class Proxy:
         self.settings = settings
         self.tasks = Tasks()
         self.database = Database(settings.database)
-        self.events = EventLog(self.database)
+        self.events = EventLog(self.database, account_name=self._account_name)
         self._lanes = Tasks()
         self._mint = IdMint(COMMAND_NODE)
         self._registry = Registry()
         self._upstreams: dict[int, SmscUpstream] = {}
+        self._accounts_changed = asyncio.Event()
         self._stopped = False
+        self.http: HttpServer | None = None
+        self.http_port = 0
 
-    async def start(self) -> None:
-        """Raises OSError when a port is taken; waits as long as the database is away."""
+    async def start(self, upstream_within_s: float | None = None) -> None:
+        """Raises OSError when a port is taken; waits as long as the database is away.
+
+        For a bound upstream it waits only so long: that may take hours, and is no promise.
+        """
         await self.database.open(wait=True)
         async with self.database.pool.acquire() as connection:
             await migrate(connection)
@@ -76,20 +83,20 @@ class Proxy:
         self._lanes.spawn(self.events.run(), "events")
         await self._connect_upstreams()
         self.tasks.spawn(self.sweep.run(), "sweep")
-        self.tasks.spawn(self.presence.run(self._came_back), "presence")
+        self.tasks.spawn(self.presence.run(self._accounts_changed.set), "presence")
         self.tasks.spawn(self._gauges(), "gauges")
+        self.tasks.spawn(self._refresh(), "refresh accounts")
         await self.server.start()
         if self.settings.http.enabled:
-            self.http: HttpServer | None = HttpServer(self.settings.http, self.readiness)
+            self.http = HttpServer(self.settings.http, self.readiness)
             self.http_port = await self.http.start()
-        else:
-            self.http = None
-            self.http_port = 0
-        # Not a promise (an upstream may be away for hours), only a better first second.
-        await wait_until(
-            lambda: self.charge.up and any(u.bound for u in self._upstreams.values()),
-            _READY_S if self._upstreams else 0,
-        )
+        await wait_until(lambda: self.charge.up, _READY_S)
+        if self._upstreams:
+            await wait_until(
+                lambda: any(u.bound for u in self._upstreams.values()),
+                _READY_S if upstream_within_s is None else upstream_within_s,
+            )
+        self.events.record("proxy_started", f"The proxy started as node {self._mint.node}")
 
     def _compose(self) -> None:
         s, record = self.settings, self.events.record
@@ -158,11 +165,21 @@ class Proxy:
         for upstream in self._upstreams.values():
             upstream.start()
 
+    def _account_name(self, account_id: int) -> str | None:
+        account = self._registry.accounts.get(account_id)
+        return account.name if account is not None else None
+
     def _pool(self) -> Any:
         return self.database.pool
 
     def _all_lanes(self) -> list[Any]:
-        return [self.charge.lane, self.settle.lane, self.deliver.keep_lane, self.deliver.end_lane]
+        return [
+            self.charge.lane,
+            self.settle.lane,
+            self.settle.release_lane,
+            self.deliver.keep_lane,
+            self.deliver.end_lane,
+        ]
 
     # ----------------------------------------------------------------- while it runs
 
@@ -174,24 +191,28 @@ class Proxy:
             "accepting": not self.submit.draining,
         }
 
-    def _account_changed(self, payload: str) -> None:
-        if payload.isdigit():
-            self.tasks.spawn(self._refresh([int(payload)]), "refresh account")
+    def _account_changed(self, _payload: str) -> None:
+        self._accounts_changed.set()
 
     def _delivery_queued(self, payload: str) -> None:
         if payload.isdigit():
             self.deliver.waiting_in_database(int(payload))
 
-    def _came_back(self) -> None:
-        """Notifications may have been missed."""
-        self.tasks.spawn(self._refresh(list(self._registry.accounts)), "refresh accounts")
+    async def _refresh(self) -> None:
+        """Bring what is remembered of accounts up to date: when told, and now and then anyhow.
 
-    async def _refresh(self, account_ids: list[int]) -> None:
-        try:
-            await self._registry.refresh(self.database.pool, account_ids)
-            await self._reload_inbound()
-        except UNREACHABLE as error:
-            log.warning("accounts_not_refreshed", reason=str(error) or repr(error))
+        One at a time, so that an older answer never overwrites a newer one.
+        """
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_REFRESH_EVERY_S):
+                    await self._accounts_changed.wait()
+            self._accounts_changed.clear()
+            try:
+                await self._registry.refresh(self.database.pool, list(self._registry.accounts))
+                await self._reload_inbound()
+            except UNREACHABLE as error:
+                log.warning("accounts_not_refreshed", reason=str(error) or repr(error))
 
     async def _reload_inbound(self) -> None:
         self.deliver.inbound = InboundTable(await accounts.all_inbound(self.database.pool))
@@ -223,7 +244,13 @@ class Proxy:
                 return
             self.submit.draining = True
             self.server.stop_listening()
-            log.info("draining", open_requests=self._open_requests())
+            self.events.record("proxy_stopping", f"The proxy of node {self._mint.node} stops")
+            log.info(
+                "draining",
+                open_requests=self._open_requests(),
+                clients=len(self.server.connections),
+                note="SIGTERM or Ctrl-C again stops at once",
+            )
             stack.push_async_callback(self.presence.close)
             if self.http is not None:
                 stack.push_async_callback(self.http.stop)
@@ -238,7 +265,7 @@ class Proxy:
     async def _drain(self) -> None:
         await self.charge.lane.passed()
         await asyncio.gather(*(u.stop(_DRAIN_S - 10) for u in self._upstreams.values()))
-        await self.settle.lane.passed()
+        await self.settle.passed()
         await self.server.stop()
         await self.deliver.keep_lane.passed()
         await self.deliver.end_lane.passed()
@@ -276,7 +303,9 @@ async def _serve(settings: Settings, *, embedded_default: bool, tour: bool) -> i
         simulated = SimulatedUpstream()
         settings = settings.model_copy(update={"upstream": [await simulated.start()]})
     proxy = Proxy(settings)
-    starting = proxy.tasks.spawn(proxy.start(), "start")
+    starting = proxy.tasks.spawn(
+        proxy.start(_READY_S if embedded_default else 0.0), "start", awaited=True
+    )
     stopping = proxy.tasks.spawn(stop_asked.wait(), "signal")
     try:
         await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -287,17 +316,16 @@ async def _serve(settings: Settings, *, embedded_default: bool, tour: bool) -> i
             await _ensure_demo_account(proxy)
         _say_ready(proxy)
         if tour:
-            from proxy.simulator.tour import walk  # noqa: PLC0415 - only here
-
-            proxy.tasks.spawn(walk(proxy.database, settings.smpp.host, proxy.server.port), "tour")
+            proxy.tasks.spawn(_tour(proxy), "tour")
         await stopping
-    except OSError as error:
+    except (OSError, MigrationError, DatabaseUnreachable) as error:
         print(f"smpp-proxy: cannot start: {error}", file=sys.stderr)
         return 1
     finally:
         await proxy.stop()
         if simulated is not None:
             await simulated.smsc.stop()
+        log.info("stopped")
     return 0
 
 
@@ -307,6 +335,23 @@ def _asked_to_stop(stop_asked: asyncio.Event, loop: asyncio.AbstractEventLoop) -
         for task in asyncio.all_tasks(loop):
             task.cancel()
     stop_asked.set()
+
+
+async def _tour(proxy: Proxy) -> None:
+    from proxy.simulator.tour import walk  # noqa: PLC0415 - only here
+
+    settings = proxy.settings
+    # Its own lines tell what happens; of the log's only warnings belong between them.
+    setup_logging(settings.logging.model_copy(update={"level": "warning"}))
+    try:
+        await walk(
+            proxy.database,
+            settings.smpp.host,
+            proxy.server.port,
+            settings.database.data_directory if settings.database.embedded else None,
+        )
+    finally:
+        setup_logging(settings.logging)
 
 
 async def _ensure_demo_account(proxy: Proxy) -> None:

@@ -5,16 +5,31 @@ Exit status: 0 done, 1 refused (with the reason on stderr, in one line), 2 wrong
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from proxy.commands import accounts, common, credit, operate, past, trying
 from proxy.commands.common import ConfigOption
+from proxy.telemetry.metrics import VERSION
 
 app = common.new_app("An SMPP proxy that makes sending SMS a prepaid service.")
 
 
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"smpp-proxy {VERSION}")
+        raise typer.Exit
+
+
 @app.callback()
-def before_the_command(ctx: typer.Context, config: ConfigOption = None) -> None:
+def before_the_command(
+    ctx: typer.Context,
+    config: ConfigOption = None,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_say_version, help="And exit.")
+    ] = False,
+) -> None:
     """An SMPP proxy that makes sending SMS a prepaid service."""
     ctx.obj = config
 

@@ -14,11 +14,7 @@ _KANNEL_RETRIES: Final = frozenset({0x08, 0x14, 0x58, 0x64})
 
 def warnings(settings: Settings) -> list[str]:
     """What is allowed but probably not meant, a sentence each."""
-    return [
-        *_status_warnings(settings.status),
-        *_upstream_warnings(settings),
-        *_file_warnings(settings),
-    ]
+    return [*_status_warnings(settings.status), *_upstream_warnings(settings)]
 
 
 def _status_warnings(status: StatusSettings) -> Iterator[str]:
@@ -45,7 +41,8 @@ def _upstream_warnings(settings: Settings) -> Iterator[str]:
             yield f"in_doubt.after_s: is below twice upstream[{i}].response_timeout_s."
 
 
-def _file_warnings(settings: Settings) -> Iterator[str]:
+def unreadable_files(settings: Settings) -> Iterator[str]:
+    """What keeps the proxy from starting, though the file itself is right."""
     files = [(f"upstream[{i}].tls_ca", u.tls_ca) for i, u in enumerate(settings.upstream)]
     if settings.smpp.tls is not None:
         files.append(("smpp.tls.certificate", settings.smpp.tls.certificate))

@@ -9,6 +9,7 @@ import typer
 
 from proxy import config as configuration
 from proxy.commands import common, output
+from proxy.commands.advice import unreadable_files
 from proxy.commands.advice import warnings as warnings_about
 from proxy.commands.common import ConfigOption, JsonOption
 from proxy.config import ConfigError
@@ -41,7 +42,9 @@ def check(ctx: typer.Context, config: ConfigOption = None, as_json: JsonOption =
     errors: list[str] = []
     warnings: list[str] = []
     try:
-        warnings = warnings_about(configuration.load(path))
+        settings = configuration.load(path)
+        warnings = warnings_about(settings)
+        errors = list(unreadable_files(settings))
     except ConfigError as error:
         errors = str(error).splitlines()
     if as_json:

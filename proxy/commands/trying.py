@@ -69,6 +69,8 @@ def send(
         common.refuse(str(error))
     except TimeoutError:
         common.refuse(f"{host}:{port} did not answer in {timeout_s:g} s")
+    except ConnectionRefusedError:
+        common.refuse(f"nothing listens at {host}:{port}; is the proxy running?")
     except OSError as error:
         common.refuse(f"{host}:{port}: {error}")
     except ValueError as error:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from decimal import Context, Decimal, Inexact, InvalidOperation
+import re
+from decimal import Context, Decimal, Inexact
 from typing import Final
 
 MICRO: Final = 1_000_000
@@ -11,7 +12,8 @@ MICRO: Final = 1_000_000
 MAX_MICRO: Final = 10**18
 """The largest amount accepted; a sum of a few still fits PostgreSQL's bigint."""
 
-_EXACT: Final = Context(prec=60, traps=[Inexact])
+_AMOUNT: Final = re.compile(r"[+-]?[0-9]{1,80}(\.[0-9]{0,80})?", re.ASCII)
+_EXACT: Final = Context(prec=200, traps=[Inexact])
 """More digits than any amount has; what does not fit is an error and not rounded."""
 
 
@@ -21,11 +23,11 @@ def micro_from_text(text: str) -> int:
     Raises ValueError, with a sentence for people, when it is not a number, has more than six
     decimals, or is out of range.
     """
-    try:
-        amount = Decimal(text.strip())
-    except InvalidOperation:
-        raise ValueError(f"{text!r} is not a number") from None
-    if not amount.is_finite() or amount.copy_abs() > MAX_MICRO // MICRO:
+    # Decimal also takes "1e3", "1_000" and "inf": a slip of the finger is not an amount.
+    if not _AMOUNT.fullmatch(text.strip()):
+        raise ValueError(f"{text!r} is not a number")
+    amount = Decimal(text.strip())
+    if amount.copy_abs() > MAX_MICRO // MICRO:
         raise ValueError(f"{text!r} is out of range")
     try:
         micro = _EXACT.multiply(amount, MICRO)

@@ -10,7 +10,7 @@ import structlog
 
 from proxy.flow.message import EsmeSession, Operation, Upstream
 from proxy.smpp import vocabulary as smpp
-from proxy.smpp.pdu import REPLACE, PduError
+from proxy.smpp.pdu import REPLACE, PduError, content_at
 from proxy.smpp.rewrite import operation_message_id, with_message_id
 from proxy.smpp.segments import count_segments
 from proxy.store.database import UNREACHABLE
@@ -86,9 +86,12 @@ class Operate:
 
 
 def _grows(body: bytes, row: Any) -> bool:
-    """Whether the new text of a replace_sm takes more segments than were paid for."""
+    """Whether the new text of a replace_sm takes more segments than were paid for.
+
+    Raises PduError.
+    """
     values, at = REPLACE.split(body)
-    text = body[at : at + values[-1][0]]
+    texts = content_at(body, at, values[-1][0]).texts
     destinations: int = row["destination_addr"].count(",") + 1
-    needed = count_segments(text, row["data_coding"]) * destinations
+    needed = max(count_segments(text, row["data_coding"]) for text in texts) * destinations
     return needed > int(row["segments"])

@@ -43,22 +43,34 @@ class Settle:
         self._record_event = record_event
         self.held_micro = 0
         """Charged on this proxy and without an outcome: what is on its way."""
-        self.lane: Lane[Settlement, set[int]] = Lane(
-            "settle",
-            connect=connect,
-            execute=partial(_execute, mint),
-            committed=self._committed,
-            failed=self._failed,
-            retry=True,
-        )
+
+        def lane(name: str) -> Lane[Settlement, set[int]]:
+            return Lane(
+                name,
+                connect=connect,
+                execute=partial(_execute, mint),
+                committed=self._committed,
+                failed=self._failed,
+                retry=True,
+            )
+
+        self.lane = lane("settle")
+        # Giving credit back needs the account's lock; answers of others do not wait for that.
+        self.release_lane = lane("release")
+
+    async def passed(self) -> None:
+        """Returns when everything handed in before this call is committed."""
+        await self.lane.passed()
+        await self.release_lane.passed()
 
     def answered(self, upstream: Upstream, answers: Iterable[Answer], late: bool = False) -> None:
         """Responses of the upstream: charged when it took the message, released when not."""
-        settlements = []
+        settlements: list[Settlement] = []
+        released: list[Settlement] = []
         key_of, upstream_id = upstream.response_key, upstream.id
         for message, status, body in answers:
             if status != smpp.ESME_ROK:
-                settlements.append(
+                released.append(
                     Settlement(
                         message,
                         upstream_id,
@@ -82,8 +94,9 @@ class Settle:
             )
             if message.command_id == smpp.SUBMIT_MULTI:
                 _give_back_refused_destinations(settlement)
-            settlements.append(settlement)
+            (released if settlement.released else settlements).append(settlement)
         self.lane.add(settlements)
+        self.release_lane.add(released)
 
     def doubtful(self, upstream: Upstream, messages: list[Message], reason: str) -> None:
         """Written, but nobody knows whether the upstream took them."""
@@ -103,7 +116,9 @@ class Settle:
         self._release(messages, self._status.queue_full, reason)
 
     def _release(self, messages: list[Message], status: int, reason: str) -> None:
-        self.lane.add([Settlement(m, None, status, released=True, reason=reason) for m in messages])
+        self.release_lane.add(
+            [Settlement(m, None, status, released=True, reason=reason) for m in messages]
+        )
 
     def not_charged(self, messages: list[Message], status: int) -> None:
         """The charge failed: the client hears it now, and should the debit exist, it is undone.
@@ -112,7 +127,7 @@ class Settle:
         """
         for message in messages:
             self._respond(message, status, b"")
-        self.lane.add(
+        self.release_lane.add(
             [
                 Settlement(
                     m, None, status, released=True, late=True, reason="the charge was not confirmed"

@@ -7,6 +7,7 @@ database at once.
 from __future__ import annotations
 
 import asyncio
+import errno
 import ssl
 from collections.abc import Callable
 from typing import Any
@@ -37,7 +38,7 @@ _OPERATIONS = frozenset({smpp.QUERY_SM, smpp.CANCEL_SM, smpp.REPLACE_SM})
 _DELIVERY_ANSWERS = frozenset({smpp.DELIVER_SM_RESP, smpp.DATA_SM_RESP})
 _SENDERS = (SessionState.BOUND_TX, SessionState.BOUND_TRX)
 _RECEIVERS = (SessionState.BOUND_RX, SessionState.BOUND_TRX)
-_UNBIND_S = 5.0
+_UNBIND_S = 3.0
 _TLVS_SINCE = 0x34
 Done = Callable[[int | None], None]
 
@@ -75,7 +76,7 @@ class EsmeSession(SmppConnection):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Refuse more connections than configured."""
         super().connection_made(transport)
-        if len(self._server.connections) >= self._settings.max_sessions:
+        if not self._server.has_room(self.peer_address):
             log.warning("too_many_connections", peer=self.peer_address)
             self.close("too many connections")
             return
@@ -291,19 +292,42 @@ class EsmeServer:
 
     async def start(self) -> None:
         """Listen; `port` is the real one where 0 was configured.  Raises OSError."""
-        loop = asyncio.get_running_loop()
         s = self.settings
-        server = await loop.create_server(lambda: EsmeSession(self), s.host, s.port, backlog=512)
+        server = await self._listen(s.host, s.port)
         self.port = server.sockets[0].getsockname()[1]
         self._listening.append(server)
         if s.tls is not None:
             context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-            context.load_cert_chain(s.tls.certificate, s.tls.key)
-            server = await loop.create_server(
-                lambda: EsmeSession(self), s.host, s.tls.port, ssl=context, backlog=512
-            )
+            try:
+                context.load_cert_chain(s.tls.certificate, s.tls.key)
+            except OSError as error:
+                raise OSError(f"smpp.tls: {s.tls.certificate}, {s.tls.key}: {error}") from None
+            server = await self._listen(s.host, s.tls.port, context)
             self.tls_port = server.sockets[0].getsockname()[1]
             self._listening.append(server)
+
+    async def _listen(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> Any:
+        try:
+            return await asyncio.get_running_loop().create_server(
+                lambda: EsmeSession(self), host, port, ssl=tls, backlog=512
+            )
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise OSError(f"{host}:{port} is in use; does another proxy run?") from None
+            raise
+
+    def has_room(self, peer_address: str) -> bool:
+        """Whether a connection may stay.
+
+        Those that have not bound may take only half of the places from one address: who never
+        binds does not lock the others out.
+        """
+        if len(self.connections) >= self.settings.max_sessions:
+            return False
+        unbound = sum(
+            1 for c in self.connections if not c.system_id and c.peer_address == peer_address
+        )
+        return unbound < max(1, self.settings.max_sessions // 2)
 
     def stop_listening(self) -> None:
         """No new connections; the sessions stay."""

@@ -243,11 +243,9 @@ class SmscUpstream:
                 wait_s = s.reconnect_min_s
             # Jitter: a carrier that restarts is not met by everybody in the same instant.
             pause_s = wait_s * random.uniform(0.5, 1.0)  # noqa: S311
-            log.warning(
-                "upstream_link_down",
-                upstream=self.name,
-                reason=reason,
-                retry_in_s=round(pause_s, 2),
+            log.info("upstream_link_down", upstream=self.name, retry_in_s=round(pause_s, 2))
+            self._record_event(
+                "upstream_down", f"Upstream {self.name} has a link down: {reason}", severity="error"
             )
             await asyncio.sleep(pause_s)
             wait_s = min(wait_s * 2, s.reconnect_max_s)

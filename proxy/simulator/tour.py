@@ -6,6 +6,7 @@ served again; then the credit log and the audit.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 from proxy.credit.money import MICRO, text_from_micro
@@ -73,7 +74,7 @@ def _say(line: str) -> None:
     print(line, flush=True)
 
 
-async def walk(database: Database, host: str, port: int) -> None:
+async def walk(database: Database, host: str, port: int, data_dir: Path | None) -> None:
     """Walk through it; takes about a second."""
     tour = _Tour(database, host, port)
     await tour.prepare()
@@ -84,7 +85,7 @@ async def walk(database: Database, host: str, port: int) -> None:
     await tour.send("Hello again")
     _say("3. The account is empty; nothing goes out:")
     await tour.send("Is anybody there?")
-    _say("4. Five credits are added; service again, at once, and a long text costs two:")
+    _say("4. Five credits are added; service again, at once, and a long text in two parts:")
     await tour.add(5 * MICRO, "top-up")
     await tour.send("A text of more than 160 characters travels in parts. " * 4)
     _say("5. The credit log, newest first:")
@@ -96,8 +97,13 @@ async def walk(database: Database, host: str, port: int) -> None:
             )
         findings = await audit(connection)
     _say("6. The audit: " + ("the books balance." if not findings else f"{findings}"))
+    async with database.pool.acquire() as connection:
+        demo = await history.account(connection, "demo")
+    kept = f"What happened is kept in {data_dir}; remove it to start anew.\n" if data_dir else ""
+    left = f" with {demo['balance']} credits" if demo else ""
     _say(
-        "\nNow you. From another terminal, account demo (password demo) with 100 credits:\n"
+        f"\n{kept}"
+        f"Now you. From another terminal, account demo (password demo){left}:\n"
         f"  .venv/bin/smpp-proxy send --to 447700900123 --text hello --receipt\n"
         f"  .venv/bin/smpp-proxy account show demo\n"
         f"  .venv/bin/smpp-proxy credit add demo 50 --note 'paid in cash'\n"

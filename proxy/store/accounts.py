@@ -124,7 +124,8 @@ def changes_from_text(values: Mapping[str, str]) -> AccountChanges:
         elif key == "credit_limit":
             known["credit_limit_micro"] = _credit_limit(text)
         elif key == "insufficient_status":
-            known[key] = 0 if text in {"", "default"} else _whole_number(key, text, STATUS_MAX)
+            default = text in {"", "default"}
+            known[key] = 0 if default else _whole_number(key, text, STATUS_MAX, smallest=1)
         elif key == "inbound":
             known[key] = tuple(dict.fromkeys(p.strip() for p in text.split(",") if p.strip()))
         elif key in {"password", "system_id"}:
@@ -139,13 +140,13 @@ def changes_from_text(values: Mapping[str, str]) -> AccountChanges:
     return AccountChanges(**known)
 
 
-def _whole_number(key: str, text: str, largest: int) -> int:
+def _whole_number(key: str, text: str, largest: int, smallest: int = 0) -> int:
     try:
         number = int(text, 0)
     except ValueError:
         raise ValueError(f"{key}: {text!r} is not a whole number") from None
-    if not 0 <= number <= largest:
-        raise ValueError(f"{key}: {text!r} is not between 0 and {largest}")
+    if not smallest <= number <= largest:
+        raise ValueError(f"{key}: {text!r} is not between {smallest} and {largest}")
     return number
 
 

@@ -75,6 +75,15 @@ async def keep(
     new = [item for item in batch if not item.id]  # not what is tried again
     for item, minted in zip(new, mint.mint(len(new)), strict=True):
         item.id = minted
+    ended: dict[int, Kept] = {}
+    if len(new) < len(batch):
+        # Perhaps kept the first time, its answer lost, and brought to its client since.
+        again = [item.id for item in batch]
+        found = await connection.fetch(
+            "SELECT id, account_id, message_id FROM delivered WHERE id = ANY ($1)", again
+        )
+        ended = {r["id"]: Kept(r["account_id"], r["message_id"], False) for r in found}
+        batch = [item for item in batch if item.id not in ended]
     rows = await connection.fetch(
         load("keep_deliveries"),
         numbers([i.id for i in batch]),
@@ -89,7 +98,8 @@ async def keep(
         mint.node,
         id_at_time(now - RECEIPT_SEARCH_S),
     )
-    return {r["id"]: Kept(r["account_id"], r["message_id"], r["claimed"]) for r in rows}
+    kept = {r["id"]: Kept(r["account_id"], r["message_id"], r["claimed"]) for r in rows}
+    return kept | ended
 
 
 async def claim(

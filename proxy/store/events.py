@@ -112,9 +112,17 @@ async def write_event(
 class EventLog:
     """Collects events of one proxy and writes them to the database, at most once a second."""
 
-    def __init__(self, database: HasPool, *, clock_s: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        database: HasPool,
+        *,
+        clock_s: Callable[[], float] = time.time,
+        account_name: Callable[[int], str | None] = lambda _: None,
+    ) -> None:
         self._database = database
         self._clock_s = clock_s
+        self._account_name = account_name
+        """For the log lines, of accounts that are bound here."""
         self._pending: Pending = {}
         self._dropped = 0
         self._failing = False
@@ -173,7 +181,7 @@ class EventLog:
         self._logged.add(same)
         facts: dict[str, object] = {"text": key.text}
         if key.account_id:
-            facts["account_id"] = key.account_id
+            facts["account"] = self._account_name(key.account_id) or key.account_id
         if message_id is not None:
             facts["message_id"] = message_id
         _log.log(_LOG_LEVEL.get(severity, 20), key.kind, **facts)

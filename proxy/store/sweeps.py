@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from proxy.store.ids import IdMint
+from proxy.store.ids import NODE_BITS, IdMint
 from proxy.store.ledger import Hold, Settlement, settle
 from proxy.store.sql import load
 
@@ -15,12 +15,32 @@ ByAccount = list[tuple[int, int]]
 _MARGIN_S = 30.0
 """On top of the longest wait: the clocks of several proxies differ a little."""
 _DOUBTS_AT_ONCE = 1000
+_STEP = 3_600_000_000 << NODE_BITS
+"""An hour, in ids."""
+_STEPS_MAX = 100
 
 
 async def lost_holds(connection: Any, answer_within_s: float) -> ByAccount:
-    """Put holds in doubt that are older than any answer may take; returns how many, whose."""
-    rows = await connection.fetch(load("lost_holds"), answer_within_s + _MARGIN_S)
-    return [(row["account_id"], row["count"]) for row in rows]
+    """Put holds in doubt that are older than any answer may take; returns how many, whose.
+
+    An hour's worth in a transaction, so that each stays short after a long pause.
+    """
+    counts: Counter[int] = Counter()
+    for _ in range(_STEPS_MAX):
+        async with connection.transaction():
+            row = await connection.fetchrow(
+                "SELECT swept_through AS low, id_from_time(now() - $1 * interval '1 second')"
+                " AS high FROM sweep FOR UPDATE SKIP LOCKED",
+                answer_within_s + _MARGIN_S,
+            )
+            if row is None or row["high"] <= row["low"]:
+                break  # another proxy sweeps, or all is done
+            high = min(row["high"], row["low"] + _STEP)
+            for lost in await connection.fetch(load("lost_holds"), row["low"], high):
+                counts[lost["account_id"]] += lost["count"]
+        if high == row["high"]:
+            break
+    return list(counts.items())
 
 
 async def resolve_old_doubts(

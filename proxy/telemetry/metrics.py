@@ -102,8 +102,9 @@ def _version() -> str:
         return "unknown"
 
 
+VERSION: Final = _version()
 BUILD = Info("smpp_proxy_build", "What is running", registry=REGISTRY)
-BUILD.info({"version": _version()})
+BUILD.info({"version": VERSION})
 
 
 # --------------------------------------------------------------------- counting PDUs

@@ -175,7 +175,7 @@ async def test_a_charge_that_reaches_the_server_after_it_was_given_up_takes_noth
         await traffic.wait()
         assert {traffic.answers[d].status for d in late} == {UNREACHABLE}
         await eventually(lambda: proxy.charge.up)
-        await proxy.settle.lane.passed()
+        await proxy.settle.passed()
         wire.flowing.set()
         await eventually(wire.server.transport.is_closing)
         await books.becomes(
@@ -183,7 +183,7 @@ async def test_a_charge_that_reaches_the_server_after_it_was_given_up_takes_noth
             "SELECT count(*) FROM pg_stat_activity WHERE state = 'active'"
             " AND datname = current_database() AND pid <> pg_backend_pid()",
         )
-        await proxy.settle.lane.passed()
+        await proxy.settle.passed()
         assert len(smsc.submits) == 1
         await books.becomes(0, "SELECT held::int FROM v_account WHERE name = 'demo'")
         assert await books.balance() == 999

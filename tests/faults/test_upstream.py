@@ -126,7 +126,7 @@ async def test_a_late_answer_settles_a_doubt_once(
         await smsc.send_pdu(pdu(GENERIC_NACK, smsc.submits[0].sequence_number, b"", 3))
         await smsc.send_pdu(pdu(SUBMIT_SM_RESP, 0x7000_0000, b"x\0") + pdu(GENERIC_NACK, 0, b"", 2))
         await round_trip(smsc)
-        await proxy.settle.lane.passed()
+        await proxy.settle.passed()
         assert await books.states() == {destination: state}
         assert await books.balance() == balance
         assert await books.held() == 0
@@ -242,7 +242,7 @@ async def test_the_policy_ends_an_old_doubt_for_good(
         if late_status is not None:  # too late: the books are closed
             await answer(smsc, 0, b"late\0" if late_status == 0 else b"", late_status)
             await round_trip(smsc)
-            await proxy.settle.lane.passed()
+            await proxy.settle.passed()
             assert await books.fetchval("SELECT state FROM v_message") == state
             assert await books.balance() == balance
         await books.assert_books_balance()

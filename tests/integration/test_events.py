@@ -224,7 +224,7 @@ async def test_only_the_first_of_a_minute_is_logged(database: Database) -> None:
         "event": "no_credit",
         "log_level": "warning",
         "text": NO_CREDIT,
-        "account_id": 5,
+        "account": 5,
     }
 
 

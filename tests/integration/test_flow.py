@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from support.esme import BIND_RX, BIND_TX, CANCEL_SM, QUERY_SM, SUBMIT_MULTI, message_id
+from support.esme import BIND_RX, BIND_TX, CANCEL_SM, QUERY_SM, REPLACE_SM, SUBMIT_MULTI, message_id
 from support.running import running_proxy
 from support.waiting import eventually
 
@@ -171,6 +171,18 @@ async def test_operations_find_only_the_owners_message(database_url: str) -> Non
         assert (await other.request(CANCEL_SM, cancel)).status == 0x0C
         assert (await owner.request(CANCEL_SM, cancel)).status == 0
         assert run.smsc.pdus["cancel_sm"] == 1
+
+
+async def test_a_replacement_may_not_be_longer_than_what_was_paid(database_url: str) -> None:
+    async with running_proxy(database_url) as run, run.esme() as esme:
+        await esme.bind()
+        our_id = b"%d" % message_id(await esme.submit())
+        head = our_id + b"\0\1\1" + b"12345\0" + b"\0\0\0\0"
+        payload = b"\x04\x24\x13\x88" + b"x" * 5000
+        assert (await esme.request(REPLACE_SM, head + b"\x05howdy")).status == 0
+        assert (await esme.request(REPLACE_SM, head + b"\0" + payload)).status == 0x13
+        assert (await esme.request(REPLACE_SM, head + b"\xc8" + b"x" * 200)).status == 0x13
+        assert run.smsc.pdus["replace_sm"] == 1
 
 
 async def test_without_a_bound_upstream_nothing_is_debited(database_url: str) -> None:

@@ -25,7 +25,7 @@ async def test_a_client_that_leaves_without_a_word_is_charged_for_what_went_out(
             esme.send(SUBMIT_SM, submit_body())
             await run.smsc.wait_for(lambda smsc: len(smsc.submits) == 1)
         run.smsc.release_held()
-        await run.proxy.settle.lane.passed()
+        await run.proxy.settle.passed()
         async with run.esme() as esme:
             await esme.bind()
             await esme.submit()

@@ -115,5 +115,10 @@ async def test_the_database_itself_refuses_an_overdraft(database: Database) -> N
         await add(connection, "a", 1)
         with pytest.raises(Exception, match="no_overdraft"):
             await connection.execute("UPDATE account SET balance_micro = -1")
-        with pytest.raises(Exception, match="append-only"):
-            await connection.execute("UPDATE ledger SET amount_micro = 5")
+        partition = await connection.fetchval("SELECT tableoid::regclass::text FROM ledger LIMIT 1")
+        for statement in (
+            "UPDATE {} SET amount_micro = 5", "DELETE FROM {}", "TRUNCATE {}",
+        ):  # fmt: skip
+            for table in ("ledger", partition):
+                with pytest.raises(Exception, match="append-only"):
+                    await connection.execute(statement.format(table))

@@ -94,7 +94,10 @@ CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION '% is append-only: correct a row with a new one', TG_TABLE_NAME;
 END $$;
+-- For each row: so it stands on every partition as well, new ones included.
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON ledger
+    FOR EACH ROW EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER no_truncate BEFORE TRUNCATE ON ledger
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 
 -- A top-up that is retried with the same key adds once.
@@ -157,7 +160,7 @@ CREATE INDEX in_doubt_unresolved ON in_doubt (since) WHERE resolved_at IS NULL;
 
 -- Every hold up to this id has an outcome or is in in_doubt.
 CREATE TABLE sweep (swept_through bigint NOT NULL);
-INSERT INTO sweep VALUES (0);
+INSERT INTO sweep VALUES (id_from_time(now() - interval '1 day'));
 
 -- -------------------------------------------------------------------- towards the client
 
@@ -237,6 +240,10 @@ BEGIN
                 EXECUTE format('CREATE TABLE %I PARTITION OF %I FOR VALUES FROM (%s) TO (%s)',
                     parent || '_' || day_name, parent,
                     id_from_time(first_day), id_from_time(first_day + interval '1 day'));
+            END IF;
+            IF parent = 'ledger' THEN
+                EXECUTE format('CREATE TRIGGER no_truncate BEFORE TRUNCATE ON %I FOR EACH STATEMENT'
+                    ' EXECUTE FUNCTION refuse_change()', parent || '_' || day_name);
             END IF;
         END LOOP;
     END LOOP;

@@ -8,3 +8,4 @@ WITH gone AS (
 INSERT INTO delivered (id, account_id, kind, message_id, message_state, error, state, command_status)
 SELECT id, account_id, kind, message_id, message_state, error, state::delivered_state, status
 FROM gone
+ON CONFLICT DO NOTHING

@@ -6,6 +6,7 @@ WITH gone AS (
     INSERT INTO delivered (id, account_id, kind, message_id, message_state, error, state,
                            command_status)
     SELECT id, account_id, kind, message_id, message_state, error, 'expired', 0 FROM gone
+    ON CONFLICT DO NOTHING
     RETURNING account_id, kind
 )
 SELECT account_id, kind::text, count(*) AS count FROM kept GROUP BY account_id, kind

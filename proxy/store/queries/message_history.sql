@@ -2,8 +2,11 @@
 -- Most of it stands in no view that can be searched by message, so it is read from the tables.
 -- command_status is what the peer named in the detail answered, where there was an answer.
 WITH m AS (
-    SELECT v.*, a.id AS account_id
-    FROM v_message v JOIN account a ON a.name = v.account
+    SELECT v.*, a.id AS account_id, d.resolution AS policy
+    FROM v_message v
+    JOIN account a ON a.name = v.account
+    LEFT JOIN in_doubt d ON d.account_id = a.id AND d.message_id = v.id
+                        AND d.resolution LIKE 'policy: %'
     WHERE v.account = $1 AND v.id = $2
 ), step(at, place, what, detail, command_status) AS (
     SELECT submitted_at, 1, 'submitted',
@@ -34,11 +37,12 @@ WITH m AS (
     UNION ALL
     SELECT answered_at, 5,
            CASE WHEN state = 'released' THEN 'released' ELSE 'charged' END,
-           CASE WHEN upstream IS NULL THEN coalesce(reason, 'never sent')
+           CASE WHEN policy IS NOT NULL THEN format('by %s, the upstream never answered', policy)
+                WHEN upstream IS NULL THEN coalesce(reason, 'never sent')
                 WHEN smsc_message_id IS NULL AND reason IS NOT NULL THEN reason
                 ELSE format('upstream %s%s%s', upstream, ', id ' || smsc_message_id,
                             ': ' || reason) END,
-           CASE WHEN upstream IS NOT NULL AND (smsc_message_id IS NOT NULL OR reason IS NULL)
+           CASE WHEN policy IS NULL AND upstream IS NOT NULL AND (smsc_message_id IS NOT NULL OR reason IS NULL)
                 THEN command_status END
     FROM m WHERE answered_at IS NOT NULL
     UNION ALL
