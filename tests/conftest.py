@@ -11,11 +11,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import monotonic
 
 import asyncpg
 import pytest
 import pytest_asyncio
+from support import waiting
 
 from proxy.config import DatabaseSettings
 from proxy.store.database import Database
@@ -25,22 +25,10 @@ from proxy.store.migrations import migrate
 TEMPLATE = "smpp_proxy_template"
 
 
-async def _eventually(
-    check: Callable[[], bool | Awaitable[bool]], *, timeout_s: float = 10, what: str = ""
-) -> None:
-    deadline = monotonic() + timeout_s
-    while True:
-        result = check()
-        if result if isinstance(result, bool) else await result:
-            return
-        assert monotonic() < deadline, what or "it did not come true"
-        await asyncio.sleep(0.005)
-
-
 @pytest.fixture(scope="session")
 def eventually() -> Callable[..., Awaitable[None]]:
     """`await eventually(check)` returns as soon as `check` is true, or fails after 10 s."""
-    return _eventually
+    return waiting.eventually
 
 
 @dataclass

@@ -8,6 +8,7 @@ stays bounded by what its windows allow.
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from typing import Any, cast
 
 import structlog
@@ -27,7 +28,7 @@ _WRITE_HIGH_OCTETS = 1 << 20
 _COUNTS_MAX = 1000
 
 
-class SmppConnection(asyncio.Protocol):
+class SmppConnection(asyncio.Protocol, ABC):
     """One connection in one state; subclasses say what its PDUs mean."""
 
     side = ""
@@ -101,13 +102,13 @@ class SmppConnection(asyncio.Protocol):
 
     # --------------------------------------------------------------------- for subclasses
 
+    @abstractmethod
     def pdus_received(self, pdus: list[Pdu]) -> None:
         """All PDUs of one read."""
-        raise NotImplementedError
 
+    @abstractmethod
     def lost(self, reason: str) -> None:
         """The connection is gone."""
-        raise NotImplementedError
 
     def check(self, now: float) -> None:
         """Called about once a second while the connection lives."""
