@@ -69,6 +69,7 @@ class EsmeSession(SmppConnection):
         self._waiting: list[Pdu] | None = None
         """PDUs that came while a bind is being authenticated."""
         self.takes_tlvs = True
+        self._bind_type = ""
         self.open_requests = 0
         self._unbind: tuple[int, float] | None = None
         """The client's unbind that waits for open requests: sequence_number and deadline."""
@@ -216,8 +217,6 @@ class EsmeSession(SmppConnection):
             self.pdus_received(waiting)
         if self.can_receive:
             self._server.deliver.receiver_bound(self.account)
-
-    _bind_type = ""
 
     # -------------------------------------------------------------------------- deliver
 

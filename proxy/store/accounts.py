@@ -313,11 +313,6 @@ async def set_enabled(conn: Connection, name: str, enabled: bool) -> Changed | N
     return NotFound(name) if account_id is None else Changed(account_id)
 
 
-async def _id_of(conn: Connection, name: str) -> int | None:
-    found: int | None = await conn.fetchval("SELECT id FROM account WHERE name = $1", name)
-    return found
-
-
 async def find_login(conn: Connection, system_id: str) -> LoginRow | None:
     """The login of a system_id, or None when nobody has it."""
     row = await conn.fetchrow(load("logins") + "WHERE l.system_id = $1", system_id)

@@ -25,7 +25,6 @@ class Incoming:
         "id",
         "key",
         "link",
-        "message_id",
         "message_state",
         "sequence_number",
         "source_addr",
@@ -49,7 +48,6 @@ class Incoming:
         self.id = 0
         self.account_id: int | None = None
         """Whose it is: known from the start for an MO, found with the message for a receipt."""
-        self.message_id: int | None = None
         self.attempts = 0
 
 
