@@ -3,40 +3,45 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-import sys
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack, suppress
-from functools import partial
 from typing import Any
 
 import structlog
-import uvloop
-from pydantic import SecretStr
 
+from proxy.admin.context import Context
 from proxy.admin.http import HttpServer
-from proxy.config import Settings, UpstreamSettings
+from proxy.config import Settings
+from proxy.flow.balance import Balance
 from proxy.flow.bind import Bind, Registry
 from proxy.flow.charge import Charge
 from proxy.flow.deliver import Deliver
 from proxy.flow.forward import Forward
+from proxy.flow.grants import Grants
 from proxy.flow.message import Upstream
 from proxy.flow.operate import Operate
+from proxy.flow.refresh import Refresh
+from proxy.flow.refusals import Refuser
+from proxy.flow.release import Release
+from proxy.flow.report import Report
+from proxy.flow.retry import Retry
+from proxy.flow.seal import Seal
 from proxy.flow.settle import Settle
 from proxy.flow.submit import Submit
 from proxy.flow.sweep import Sweep
+from proxy.flow.warn import Warn
+from proxy.flow.webhooks import Webhooks
 from proxy.links.esme_listener import EsmeServer
 from proxy.links.smsc_upstream import SmscUpstream
-from proxy.routing.inbound import InboundTable
+from proxy.links.webhook import WebhookClient
 from proxy.routing.table import RouteTable
-from proxy.simulator.smsc import SimulatedSmsc, SmscOptions
-from proxy.store import accounts
-from proxy.store.database import UNREACHABLE, Database, DatabaseUnreachable
+from proxy.store.database import Database
 from proxy.store.events import EventLog
 from proxy.store.ids import COMMAND_NODE, IdMint
-from proxy.store.migrations import MigrationError, migrate
+from proxy.store.migrations import migrate
+from proxy.store.nodes import DISCONNECT_CHANNEL, parse_disconnect
 from proxy.store.presence import Presence
 from proxy.telemetry import metrics
-from proxy.telemetry.logs import setup_logging
 from proxy.telemetry.tasks import Tasks, wait_until
 
 log = structlog.get_logger()
@@ -44,9 +49,8 @@ log = structlog.get_logger()
 _QUEUE_MAX = 20_000
 """Messages that may wait for their charge, over all sessions."""
 _DRAIN_S = 35.0
-_READY_S = 10.0
+READY_S = 10.0
 _GAUGES_EVERY_S = 1.0
-_REFRESH_EVERY_S = 10.0
 
 
 class Proxy:
@@ -61,8 +65,8 @@ class Proxy:
         self._mint = IdMint(COMMAND_NODE)
         self._registry = Registry()
         self._upstreams: dict[int, SmscUpstream] = {}
-        self._accounts_changed = asyncio.Event()
         self._stopped = False
+        self._webhook: WebhookClient | None = None
         self.http: HttpServer | None = None
         self.http_port = 0
 
@@ -77,61 +81,111 @@ class Proxy:
             await connection.execute("SELECT ensure_partitions()")
         self._compose()
         await self.presence.take_node()
-        await self._reload_inbound()
         for lane in self._all_lanes():
             self._lanes.spawn(lane.run(), f"lane {lane.name}")
         self._lanes.spawn(self.events.run(), "events")
         await self._connect_upstreams()
-        self.tasks.spawn(self.sweep.run(), "sweep")
-        self.tasks.spawn(self.presence.run(self._accounts_changed.set), "presence")
-        self.tasks.spawn(self._gauges(), "gauges")
-        self.tasks.spawn(self._refresh(), "refresh accounts")
+        await self.refresh.once()
+        for name, job in self._jobs().items():
+            self.tasks.spawn(job, name)
         await self.server.start()
         if self.settings.http.enabled:
-            self.http = HttpServer(self.settings.http, self.readiness)
+            self.http = HttpServer(self._context())
             self.http_port = await self.http.start()
-        await wait_until(lambda: self.charge.up, _READY_S)
+        await wait_until(lambda: self.charge.up, READY_S)
         if self._upstreams:
             await wait_until(
                 lambda: any(u.bound for u in self._upstreams.values()),
-                _READY_S if upstream_within_s is None else upstream_within_s,
+                READY_S if upstream_within_s is None else upstream_within_s,
             )
         self.events.record("proxy_started", f"The proxy started as node {self._mint.node}")
 
     def _compose(self) -> None:
         s, record = self.settings, self.events.record
-        connect = self.database.connect
-        self.settle = Settle(connect, self._mint, s.status, record)
+        connect, pool, mint = self.database.connect, self._pool, self._mint
+        # A message waits for a window slot as long as for its answer, at most.
+        slowest_s = max((2 * u.response_timeout_s for u in s.upstream), default=0.0)
+        self.retry = Retry(pool, self.tasks, record, s.status.in_doubt, answer_within_s=slowest_s)
+        self.settle = Settle(connect, mint, s.status, self.retry, record)
         self.forward = Forward(self.settle.not_sent)
-        self.charge = Charge(connect, self._mint, self.forward, self.settle, s.status, record)
-        self.deliver = Deliver(
-            self._pool,
+        self.refuser = Refuser(s.status, record)
+        self.charge = Charge(
             connect,
-            self._mint,
+            mint,
+            self._registry,
+            self.forward,
+            self.settle,
+            self.retry,
+            self.refuser,
+            s.status,
+            record,
+        )
+        self.release = Release(connect, mint, record)
+        self.deliver = Deliver(
+            pool,
+            connect,
+            mint,
             s.delivery,
             record,
             self.tasks,
+            self.release,
             answers_settled=self.settle.lane.passed,
         )
-        self.bind = Bind(self._pool, self._registry, record)
+        self.refresh = Refresh(pool, self._registry, self.deliver, self._upstreams)
+        self.bind = Bind(pool, self._registry, record, self.refresh.again)
         self.presence = Presence(
             connect,
-            self._mint,
+            mint,
             {
-                "smpp_proxy_account": self._account_changed,
+                "smpp_proxy_account": self.refresh.changed,
+                "smpp_proxy_tariff": self.refresh.changed,
+                "smpp_proxy_upstream": self.refresh.changed,
+                "smpp_proxy_credit": self.refresh.credit_came,
                 "smpp_proxy_delivery": self._delivery_queued,
+                DISCONNECT_CHANNEL: self._disconnect,
             },
         )
-        # A message waits for a window slot as long as for its answer, at most.
-        slowest_s = max((2 * u.response_timeout_s for u in s.upstream), default=0.0)
         self.sweep = Sweep(
-            self._pool,
-            self._mint,
+            pool,
+            mint,
             self.deliver,
+            self.release,
             s.in_doubt,
             s.delivery,
             record,
             answer_within_s=slowest_s,
+        )
+        self.report = Report(pool, lambda: mint.node, self._status)
+
+    def _jobs(self) -> dict[str, Coroutine[Any, Any, None]]:
+        """What runs beside the way of messages, by name."""
+        s, pool = self.settings, self._pool
+        jobs = {
+            "sweep": self.sweep.run(),
+            "presence": self.presence.run(self.refresh.changed),
+            "gauges": self._gauges(),
+            "refresh": self.refresh.run(),
+            "recheck": self.refresh.recheck(),
+            "retry": self.retry.run(),
+            "grants": Grants(pool, self._mint).run(),
+            "warn": Warn(pool, webhooks=s.webhook.url is not None).run(),
+            "seal": Seal(pool).run(),
+            "report": self.report.run(),
+        }
+        if s.webhook.url is not None:
+            self._webhook = WebhookClient(s.webhook)
+            webhooks = Webhooks(pool, self._webhook.send, timeout_s=s.webhook.timeout_s)
+            jobs["webhooks"] = webhooks.run()
+        return jobs
+
+    def _context(self) -> Context:
+        return Context(
+            pool=self._pool,
+            mint=IdMint(COMMAND_NODE),
+            settings=self.settings,
+            readiness=self.readiness,
+            record_event=self.events.record,
+            node=lambda: self._mint.node,
         )
 
     async def _connect_upstreams(self) -> None:
@@ -151,10 +205,13 @@ class Proxy:
             [(r.prefix, [by_name[name] for name in r.upstreams]) for r in self.settings.route],
             list(by_name.values()),
         )
+        smpp = self.settings.smpp
         self.submit = Submit(
             self.charge,
             routes,
-            self.settings.status,
+            self.refuser,
+            self.retry,
+            Balance(smpp.balance_address, self._pool, self._mint, self.deliver, self.tasks),
             queue_max=_QUEUE_MAX,
             record_event=self.events.record,
         )
@@ -177,6 +234,7 @@ class Proxy:
             self.charge.lane,
             self.settle.lane,
             self.settle.release_lane,
+            self.release.lane,
             self.deliver.keep_lane,
             self.deliver.end_lane,
         ]
@@ -191,31 +249,36 @@ class Proxy:
             "accepting": not self.submit.draining,
         }
 
-    def _account_changed(self, _payload: str) -> None:
-        self._accounts_changed.set()
+    def _disconnect(self, payload: str) -> None:
+        node, number = parse_disconnect(payload) or (0, 0)
+        if node == self._mint.node:
+            for connection in self.server.connections:
+                if connection.number == number:
+                    connection.unbind("an operator ended the session")
+                    return
 
     def _delivery_queued(self, payload: str) -> None:
         if payload.isdigit():
             self.deliver.waiting_in_database(int(payload))
 
-    async def _refresh(self) -> None:
-        """Bring what is remembered of accounts up to date: when told, and now and then anyhow.
-
-        One at a time, so that an older answer never overwrites a newer one.
-        """
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_REFRESH_EVERY_S):
-                    await self._accounts_changed.wait()
-            self._accounts_changed.clear()
-            try:
-                await self._registry.refresh(self.database.pool, list(self._registry.accounts))
-                await self._reload_inbound()
-            except UNREACHABLE as error:
-                log.warning("accounts_not_refreshed", reason=str(error) or repr(error))
-
-    async def _reload_inbound(self) -> None:
-        self.deliver.inbound = InboundTable(await accounts.all_inbound(self.database.pool))
+    def _status(self) -> dict[str, Any]:
+        """What this proxy tells of itself to the others, in the form of proxy.store.nodes."""
+        return {
+            "sessions": [
+                {
+                    "id": session.number,
+                    "account": session.account.name,
+                    "system_id": session.system_id,
+                    "bind_type": session.bind_type,
+                    "peer": session.peer_address,
+                    "bound_at": session.bound_at.isoformat(),
+                    "open_requests": session.open_requests,
+                }
+                for session in self.server.connections
+                if session.bind_type
+            ],
+            "upstreams": [upstream.status() for upstream in self._upstreams.values()],
+        }
 
     async def _gauges(self) -> None:
         loop = asyncio.get_running_loop()
@@ -239,6 +302,8 @@ class Proxy:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.database.close)
             stack.push_async_callback(self._lanes.cancel)
+            if self._webhook is not None:
+                stack.push_async_callback(self._webhook.close)
             stack.push_async_callback(self.tasks.cancel)
             if not hasattr(self, "server"):
                 return
@@ -252,6 +317,7 @@ class Proxy:
                 note="SIGTERM or Ctrl-C again stops at once",
             )
             stack.push_async_callback(self.presence.close)
+            stack.push_async_callback(self.report.close)
             if self.http is not None:
                 stack.push_async_callback(self.http.stop)
             stack.push_async_callback(self.events.close)
@@ -268,116 +334,5 @@ class Proxy:
         await self.settle.passed()
         await self.server.stop()
         await self.deliver.keep_lane.passed()
+        await self.release.lane.passed()
         await self.deliver.end_lane.passed()
-
-
-class SimulatedUpstream:
-    """The carrier of the embedded default: a simulated one in this process, over loopback."""
-
-    def __init__(self) -> None:
-        self.smsc = SimulatedSmsc(SmscOptions(receipt_delay_s=0.5))
-
-    async def start(self) -> UpstreamSettings:
-        """Start it; returns how to reach it."""
-        await self.smsc.start()
-        return UpstreamSettings(
-            name="simulated",
-            host="127.0.0.1",
-            port=self.smsc.port,
-            system_id="proxy",
-            password=SecretStr("proxy"),
-        )
-
-
-DEMO_ACCOUNT = "demo"
-DEMO_CREDITS_MICRO = 100_000_000
-
-
-async def _serve(settings: Settings, *, embedded_default: bool, tour: bool) -> int:
-    loop = asyncio.get_running_loop()
-    stop_asked = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, partial(_asked_to_stop, stop_asked, loop))
-    simulated: SimulatedUpstream | None = None
-    if embedded_default:
-        simulated = SimulatedUpstream()
-        settings = settings.model_copy(update={"upstream": [await simulated.start()]})
-    proxy = Proxy(settings)
-    starting = proxy.tasks.spawn(
-        proxy.start(_READY_S if embedded_default else 0.0), "start", awaited=True
-    )
-    stopping = proxy.tasks.spawn(stop_asked.wait(), "signal")
-    try:
-        await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
-        if not starting.done():
-            return 0
-        starting.result()
-        if embedded_default:
-            await _ensure_demo_account(proxy)
-        _say_ready(proxy)
-        if tour:
-            proxy.tasks.spawn(_tour(proxy), "tour")
-        await stopping
-    except (OSError, MigrationError, DatabaseUnreachable) as error:
-        print(f"smpp-proxy: cannot start: {error}", file=sys.stderr)
-        return 1
-    finally:
-        await proxy.stop()
-        if simulated is not None:
-            await simulated.smsc.stop()
-        log.info("stopped")
-    return 0
-
-
-def _asked_to_stop(stop_asked: asyncio.Event, loop: asyncio.AbstractEventLoop) -> None:
-    if stop_asked.is_set():  # the second time: at once
-        log.warning("stopped_at_once")
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-    stop_asked.set()
-
-
-async def _tour(proxy: Proxy) -> None:
-    from proxy.simulator.tour import walk  # noqa: PLC0415 - only here
-
-    settings = proxy.settings
-    # Its own lines tell what happens; of the log's only warnings belong between them.
-    setup_logging(settings.logging.model_copy(update={"level": "warning"}))
-    try:
-        await walk(
-            proxy.database,
-            settings.smpp.host,
-            proxy.server.port,
-            settings.database.data_directory if settings.database.embedded else None,
-        )
-    finally:
-        setup_logging(settings.logging)
-
-
-async def _ensure_demo_account(proxy: Proxy) -> None:
-    async with proxy.database.pool.acquire() as connection:
-        await accounts.create(
-            connection,
-            DEMO_ACCOUNT,
-            password=DEMO_ACCOUNT,
-            credit_micro=DEMO_CREDITS_MICRO,
-            by="smpp-proxy",
-            mint=IdMint(COMMAND_NODE),
-        )
-
-
-def _say_ready(proxy: Proxy) -> None:
-    s = proxy.settings
-    tls = f" tls={s.smpp.host}:{proxy.server.tls_port}" if s.smpp.tls else ""
-    http = f" http={s.http.host}:{proxy.http_port}" if proxy.http else ""
-    print(f"ready smpp={s.smpp.host}:{proxy.server.port}{tls}{http}", flush=True)
-
-
-def run(settings: Settings, *, embedded_default: bool = False, tour: bool = False) -> int:
-    """Run until SIGTERM or SIGINT; returns the exit status."""
-    setup_logging(settings.logging)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        try:
-            return runner.run(_serve(settings, embedded_default=embedded_default, tour=tour))
-        except asyncio.CancelledError:
-            return 1

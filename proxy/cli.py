@@ -9,7 +9,21 @@ from typing import Annotated
 
 import typer
 
-from proxy.commands import accounts, common, credit, operate, past, trying
+from proxy.commands import (
+    accounts,
+    common,
+    credit,
+    operate,
+    operators,
+    past,
+    plans,
+    pricing,
+    statement,
+    tariffs,
+    tokens,
+    trying,
+    upstreams,
+)
 from proxy.commands.common import ConfigOption
 from proxy.telemetry.metrics import VERSION
 
@@ -39,6 +53,13 @@ app.command("check")(operate.check)
 app.command("migrate")(operate.migrate)
 app.add_typer(accounts.app, name="account")
 app.add_typer(credit.app, name="credit")
+app.add_typer(plans.app, name="plan")
+app.add_typer(tariffs.app, name="tariff")
+app.command("price")(pricing.price)
+app.add_typer(upstreams.app, name="upstream")
+app.add_typer(tokens.app, name="token")
+app.add_typer(operators.app, name="operator")
+app.command("statement")(statement.statement)
 app.command("messages")(past.messages)
 app.command("message")(past.message)
 app.command("events")(past.events)

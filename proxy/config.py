@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -61,6 +62,17 @@ def _secret_fits(secret: SecretStr) -> SecretStr:
     if not text.isascii() or "\0" in text:
         raise ValueError("should have ASCII characters only and no NUL")
     return secret
+
+
+def _http_url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, a bracket that is not closed
+        usable = False
+    if not usable or not url.isascii() or not url.isprintable() or " " in url:
+        raise ValueError("should begin with http:// or https:// and name a host")
+    return url
 
 
 FilePath = Annotated[Path, BeforeValidator(_to_path)]
@@ -133,6 +145,7 @@ class SmppSettings(_Section):
     enquire_link_s: Seconds = 30
     inactivity_timeout_s: SecondsOrOff = 0
     response_timeout_s: Seconds = 30
+    balance_address: Annotated[str, Field(pattern=r"^\+?[0-9A-Za-z]{0,20}$")] = ""
     tls: TlsSettings | None = None
 
 
@@ -142,6 +155,8 @@ class HttpSettings(_Section):
     enabled: bool = True
     host: Host = "127.0.0.1"
     port: ListenPort = 8080
+    # X-Forwarded-For and -Proto are believed: only behind a proxy that sets them.
+    trust_forwarded: bool = False
 
 
 class UpstreamSettings(_Section):
@@ -184,6 +199,15 @@ class StatusSettings(_Section):
 
     insufficient_credits: CommandStatus = 0x45
     account_disabled: CommandStatus = 0x45
+    account_expired: CommandStatus = 0x45
+    daily_cap: CommandStatus = 0x45
+    monthly_cap: CommandStatus = 0x45
+    daily_messages: CommandStatus = 0x45
+    over_rate: CommandStatus = 0x58
+    source_not_allowed: CommandStatus = 0x0A
+    destination_not_allowed: CommandStatus = 0x0B
+    no_price: CommandStatus = 0x0B
+    not_sold: CommandStatus = 0x0B
     no_route: CommandStatus = 0x0B
     no_upstream: CommandStatus = 0x08
     throttled: CommandStatus = 0x58
@@ -207,6 +231,14 @@ class DeliverySettings(_Section):
     retry_max_s: Seconds = 600
 
 
+class WebhookSettings(_Section):
+    """Whom to tell that an account is low or empty."""
+
+    url: Annotated[str, AfterValidator(_http_url)] | None = Field(default=None, repr=False)
+    secret: Annotated[SecretStr, Field(min_length=1)] | None = None
+    timeout_s: Annotated[float, Field(gt=0, le=300, allow_inf_nan=False)] = 10
+
+
 class LoggingSettings(_Section):
     """What is written to stderr, and how."""
 
@@ -226,6 +258,7 @@ class Settings(_Section):
     status: StatusSettings = StatusSettings()
     in_doubt: InDoubtSettings = InDoubtSettings()
     delivery: DeliverySettings = DeliverySettings()
+    webhook: WebhookSettings = WebhookSettings()
     logging: LoggingSettings = LoggingSettings()
 
     _source: Path | None = PrivateAttr(default=None)
@@ -268,6 +301,8 @@ def _route_problems(settings: Settings) -> Iterator[str]:
 def _other_problems(settings: Settings) -> Iterator[str]:
     if settings.delivery.retry_max_s < settings.delivery.retry_min_s:
         yield "delivery.retry_max_s: should not be below retry_min_s"
+    if settings.webhook.url is not None and settings.webhook.secret is None:
+        yield "webhook.secret: is missing; what goes to webhook.url is signed with it"
     taken: dict[tuple[str, int], str] = {}
     for key, host, port in _listeners(settings):
         other = taken.setdefault((host, port), key)
@@ -353,5 +388,6 @@ _MODEL_OF_KEY: Final[dict[tuple[Any, str], type[BaseModel]]] = {
     (Settings, "status"): StatusSettings,
     (Settings, "in_doubt"): InDoubtSettings,
     (Settings, "delivery"): DeliverySettings,
+    (Settings, "webhook"): WebhookSettings,
     (Settings, "logging"): LoggingSettings,
 }

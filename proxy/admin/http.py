@@ -1,11 +1,11 @@
-"""HTTP: is the proxy alive, is it ready, what does it measure."""
+"""HTTP: is the proxy alive, is it ready, what does it measure; the API and the console."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 
 import structlog
 import uvicorn
@@ -13,7 +13,9 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client.exposition import choose_encoder
 
-from proxy.config import HttpSettings
+from proxy.admin.api.app import add_api
+from proxy.admin.console.routes import add_console
+from proxy.admin.context import Context
 from proxy.telemetry.metrics import REGISTRY
 
 log = structlog.get_logger(__name__)
@@ -22,13 +24,12 @@ log = structlog.get_logger(__name__)
 STOP_TIMEOUT_S = 3
 BACKLOG = 128
 
-Readiness = Callable[[], dict[str, bool]]
 
-
-def create_app(readiness: Readiness) -> FastAPI:
-    """The application; `readiness` names each check and says whether it passes now."""
+def create_app(context: Context) -> FastAPI:
+    """The application."""
     # The documentation pages load scripts from elsewhere.
     app = FastAPI(title="smpp-proxy", docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.context = context
 
     @app.get("/healthz")
     async def healthz() -> PlainTextResponse:
@@ -38,7 +39,7 @@ def create_app(readiness: Readiness) -> FastAPI:
     @app.get("/readyz")
     async def readyz() -> JSONResponse:
         """Whether binds and messages should be sent here."""
-        checks = readiness()
+        checks = context.readiness()
         ready = all(checks.values())
         return JSONResponse({"ready": ready, "checks": checks}, status_code=200 if ready else 503)
 
@@ -49,15 +50,17 @@ def create_app(readiness: Readiness) -> FastAPI:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(REGISTRY), headers={"content-type": content_type})
 
+    add_api(app, context)
+    add_console(app, context)  # last: it takes every path that is left
     return app
 
 
 class HttpServer:
     """uvicorn inside the running event loop, which keeps its signal handlers."""
 
-    def __init__(self, settings: HttpSettings, readiness: Readiness) -> None:
-        self.app = create_app(readiness)
-        self._settings = settings
+    def __init__(self, context: Context) -> None:
+        self.app = create_app(context)
+        self._settings = context.settings.http
         self._server: _Server | None = None
         self._task: asyncio.Task[None] | None = None
 

@@ -11,8 +11,9 @@ from asyncpg import Connection
 from proxy.commands import common, output
 from proxy.commands.common import ConfigOption, JsonOption, NameArgument
 from proxy.config import Settings
+from proxy.credit.account_keys import KEYS, OTHER_KEYS, AccountChanges, changes_from_text
 from proxy.smpp.vocabulary import ESME_RMSGQFUL, ESME_RSYSERR, ESME_RTHROTTLED, ESME_RX_T_APPN
-from proxy.store import accounts, history
+from proxy.store import account_values, accounts, history
 
 app = common.new_app("Accounts: who may send, and who pays.")
 
@@ -120,7 +121,13 @@ def show(
     _print(common.with_database(common.settings_for(ctx, config), work), as_json)
 
 
-@app.command("set")
+_KEYS = "\n".join(
+    f"  {name}: {meaning}"
+    for name, meaning in {**OTHER_KEYS, **{key.name: key.help for key in KEYS.values()}}.items()
+)
+
+
+@app.command("set", help=f"Change an account; its clients stay bound.\n\nThe keys:\n\n\b\n{_KEYS}")
 def set_values(
     ctx: typer.Context,
     name: NameArgument,
@@ -128,30 +135,23 @@ def set_values(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Change an account.
-
-    The keys: max_binds, credit_limit (how far the balance may go below zero),
-    insufficient_status (the command_status when the credits are used up, or "default"),
-    inbound (comma-separated addresses, or prefixes that end in *, whose mobile-originated
-    messages the account gets), password, and system_id (with password: sets that login's
-    password, and adds the login when it is new).
-    """
+    """Change an account (the help is made from the list of keys)."""
     changes = _changes(values)
 
     async def work(conn: Connection) -> history.Row:
-        outcome = await accounts.set_values(conn, name, changes)
+        outcome = await account_values.set_values(conn, name, changes, by=common.actor())
         if not isinstance(outcome, accounts.Changed):
             common.refuse(outcome.reason)
         return await _row(conn, name)
 
     row = common.with_database(common.settings_for(ctx, config), work)
     _note_password(changes.password)
-    if changes.insufficient_status in KANNEL_RETRIES:
+    if changes.columns.get("insufficient_status") in KANNEL_RETRIES:
         output.note("Note: Kannel keeps a message with this status and tries again for ever.")
     _print(row, as_json)
 
 
-def _changes(values: list[str]) -> accounts.AccountChanges:
+def _changes(values: list[str]) -> AccountChanges:
     pairs: dict[str, str] = {}
     for value in values:
         key, equals, text = value.partition("=")
@@ -161,7 +161,7 @@ def _changes(values: list[str]) -> accounts.AccountChanges:
             raise typer.BadParameter(f"{key} is given twice")
         pairs[key] = text
     try:
-        return accounts.changes_from_text(pairs)
+        return changes_from_text(pairs)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
 
@@ -184,7 +184,7 @@ def disable(
 
 def _set_enabled(ctx: typer.Context, config: Path | None, name: str, enabled: bool) -> history.Row:
     async def work(conn: Connection) -> history.Row:
-        outcome = await accounts.set_enabled(conn, name, enabled)
+        outcome = await accounts.set_enabled(conn, name, enabled, by=common.actor())
         if isinstance(outcome, accounts.NotFound):
             common.refuse(outcome.reason)
         return await _row(conn, name)

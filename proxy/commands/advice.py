@@ -7,9 +7,16 @@ from collections.abc import Iterator
 from typing import Final
 
 from proxy.config import Settings, StatusSettings
+from proxy.flow.refusals import REFUSALS
 
 # Statuses that Kannel's bearerbox takes for temporary: it keeps the message and tries again.
 _KANNEL_RETRIES: Final = frozenset({0x08, 0x14, 0x58, 0x64})
+
+
+_TEMPORARY: Final = frozenset(
+    {"draining", "ledger_unreachable", "queue_full", "throttled", "no_upstream", "over_rate"}
+)
+"""Refusals after which trying again is right."""
 
 
 def warnings(settings: Settings) -> list[str]:
@@ -18,7 +25,8 @@ def warnings(settings: Settings) -> list[str]:
 
 
 def _status_warnings(status: StatusSettings) -> Iterator[str]:
-    for key in ("insufficient_credits", "account_disabled", "no_route"):
+    final = [refusal.status for name, refusal in REFUSALS.items() if name not in _TEMPORARY]
+    for key in sorted(set(final)):
         number = getattr(status, key)
         if number in _KANNEL_RETRIES:
             yield f"status.{key}: 0x{number:02X} makes Kannel retry for ever; 0x45 is final."

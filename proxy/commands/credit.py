@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from asyncpg import Connection
 from proxy.commands import common, output
 from proxy.commands.common import ConfigOption, JsonOption, LimitOption, NameArgument, SinceOption
 from proxy.credit.money import text_from_micro
+from proxy.credit.plans import expiry_of
 from proxy.store import credit, history
 
 app = common.new_app("Credits: in and out, and where they went.")
@@ -24,6 +26,20 @@ COLUMNS = {
     "message_id": "message id",
     "note": "note",
 }
+
+
+def _parse_expiry(text: str) -> date:
+    """A day, or an exact time, until which credits can be used; else a usage error."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        pass
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is neither a date such as 2026-12-31 nor a time such as 2026-12-31T18:00"
+        ) from None
 
 
 # An unknown option is taken for an argument here, so that -5 is an amount.
@@ -43,36 +59,72 @@ def add(
     key: Annotated[
         str | None, typer.Option("--key", help="The same key adds the same amount only once.")
     ] = None,
+    expires: Annotated[
+        date | None,
+        typer.Option(
+            "--expires",
+            parser=_parse_expiry,
+            metavar="DATE",
+            help="What is left then expires: after that day (in the account's time zone), or at "
+            "an ISO 8601 time.",
+        ),
+    ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Add credits to an account, or remove them with a negative amount."""
+    expires_at: datetime | None = None
 
     async def work(conn: Connection) -> credit.Added | credit.Exists | credit.Refused:
+        nonlocal expires_at
+        if expires is not None:
+            expires_at = await _expires_at(conn, name, expires)
+        who, mint = by or common.actor(), common.mint()
         return await credit.add_credit(
-            conn, name, amount, note=note, by=by or common.actor(), key=key, mint=common.mint()
+            conn, name, amount, note=note, by=who, key=key, mint=mint, expires_at=expires_at
         )
 
     outcome = common.with_database(common.settings_for(ctx, config), work, partitions=True)
     if isinstance(outcome, credit.Refused):
         common.refuse(outcome.reason)
-    added = isinstance(outcome, credit.Added)
-    balance = text_from_micro(outcome.balance_micro)
     if as_json:
+        added = isinstance(outcome, credit.Added)
         output.print_json(
             {
                 "account": name,
                 "change": Decimal(text_from_micro(amount)) if added else 0,
-                "balance": Decimal(balance),
+                "balance": Decimal(text_from_micro(outcome.balance_micro)),
                 "id": outcome.ledger_id,
                 "added": added,
+                "expires_at": expires_at,
             }
         )
-    elif added:
-        done = "added to" if amount > 0 else "removed from"
-        output.say(f"{credit.in_words(abs(amount))} {done} {name}; the balance is {balance}")
     else:
+        _say_added(outcome, name, amount, expires)
+
+
+def _say_added(
+    outcome: credit.Added | credit.Exists, name: str, amount: int, expires: date | None
+) -> None:
+    balance = text_from_micro(outcome.balance_micro)
+    if isinstance(outcome, credit.Exists):
         output.say(f"This key was used already, nothing was added; the balance is {balance}")
+        return
+    done = "added to" if amount > 0 else "removed from"
+    until = f" until {expires}" if expires else ""
+    changed = f"{credit.in_words(abs(amount))} {done} {name}{until}"
+    output.say(f"{changed}; the balance is {balance}")
+
+
+async def _expires_at(conn: Connection, name: str, expires: date) -> datetime:
+    """The moment when they expire, by the account's time zone; ends the command when it can't."""
+    zone = await conn.fetchval("SELECT timezone FROM account WHERE name = $1", name)
+    if zone is None:
+        common.refuse(f"there is no account {name!r}")
+    try:
+        return expiry_of(expires, zone)
+    except ValueError as error:
+        common.refuse(str(error))
 
 
 @app.command("log")

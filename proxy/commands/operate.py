@@ -30,7 +30,7 @@ def run(
     demo (password demo) with 100 credits.
     """
     settings = common.settings_for(ctx, config)
-    from proxy.app import run as run_proxy  # noqa: PLC0415 - only this command needs all of it
+    from proxy.serve import run as run_proxy  # noqa: PLC0415 - only this command needs all of it
 
     embedded_default = common.config_path(ctx, config) is None
     raise typer.Exit(run_proxy(settings, embedded_default=embedded_default, tour=tour))

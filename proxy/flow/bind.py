@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import structlog
 
+from proxy.credit.rules import Rules
+from proxy.credit.tariff import Tariff
 from proxy.flow.message import Account, EsmeSession
+from proxy.routing.throttle import Throttle
 from proxy.smpp import vocabulary as smpp
-from proxy.store import accounts
+from proxy.store import accounts, tariffs
 from proxy.store.accounts import LoginRow
 from proxy.store.database import UNREACHABLE
 from proxy.store.passwords import verify_password
@@ -38,20 +42,33 @@ class Bound(NamedTuple):
 
 
 class Registry:
-    """The accounts that have sessions on this proxy."""
+    """The accounts that have sessions on this proxy, with their rules and tariffs."""
 
     def __init__(self) -> None:
         self.accounts: dict[int, Account] = {}
+        self.wakes = 0
+        """How often this proxy heard that somebody got credit."""
+        self.changes = 0
+        """How often it heard that rules or prices changed."""
+        self._tariffs: dict[int, Tariff] = {}
 
-    def enter(self, login: LoginRow) -> Account:
-        """The account of a login, with its newest settings."""
+    async def enter(self, pool: Any, login: LoginRow) -> Account:
+        """The account of a login, with its newest rules.  May have to load its tariff."""
+        tariff = self._tariffs.get(login.rules.tariff_id)
+        if tariff is None:
+            tariff = await tariffs.load_tariff(pool, login.rules.tariff_id)
+            self._tariffs[tariff.id] = tariff
         account = self.accounts.get(login.account_id)
         if account is None:
             account = self.accounts[login.account_id] = Account(
-                login.account_id, login.account_name
+                login.account_id, login.account_name, login.rules, tariff
             )
-        account.max_binds = login.max_binds
-        account.insufficient_status = login.insufficient_status
+            account.throttle = _throttle(login.rules)
+        else:
+            if account.rules.rate != login.rules.rate:
+                account.throttle = _throttle(login.rules)
+            account.rules = login.rules
+            account.tariff = tariff
         return account
 
     def forget_if_empty(self, account: Account) -> None:
@@ -59,8 +76,26 @@ class Registry:
         if not account.sessions:
             self.accounts.pop(account.id, None)
 
+    def wake(self, account_id: int) -> None:
+        """An account got credit: what it submits is asked of the database again."""
+        self.wakes += 1
+        account = self.accounts.get(account_id)
+        if account is not None:
+            account.dry_micro = None
+
+    async def recheck_dry(self, pool: Any) -> None:
+        """Wake accounts that have credit again; a notification may be lost."""
+        dry = [account.id for account in self.accounts.values() if account.dry_micro is not None]
+        if not dry:
+            return
+        for account_id, available_micro in await accounts.available(pool, dry):
+            account = self.accounts.get(account_id)
+            if account is not None and available_micro > (account.dry_micro or 0):
+                self.wake(account_id)
+
     async def refresh(self, pool: Any, account_ids: list[int]) -> None:
-        """Read settings again; sessions of a disabled account or of a login that is gone end."""
+        """Read rules and prices again; sessions of a disabled account or of a lost login end."""
+        await self._refresh_tariffs(pool)
         known = [a for a in account_ids if a in self.accounts]
         if not known:
             return
@@ -68,24 +103,51 @@ class Registry:
         valid = {login.login_id: login for login in logins}
         for login in logins:
             if login.account_id in self.accounts:
-                self.enter(login)
+                account = await self.enter(pool, login)
+                account.dry_micro = None  # its credit limit may be another
+                self.forget_if_empty(account)  # the last session may have left meanwhile
         for account_id in known:
-            account = self.accounts.get(account_id)
-            for session in list(account.sessions) if account else ():
+            account_now = self.accounts.get(account_id)
+            for session in list(account_now.sessions) if account_now else ():
                 login_now = valid.get(session.login_id)
                 if login_now is None or not login_now.enabled:
                     session.unbind("the account is disabled")
+
+    async def _refresh_tariffs(self, pool: Any) -> None:
+        used = {account.rules.tariff_id for account in self.accounts.values()}
+        for tariff_id in self._tariffs.keys() - used:
+            del self._tariffs[tariff_id]
+        versions = await tariffs.versions(pool, sorted(self._tariffs))
+        for tariff_id, version in versions.items():
+            if self._tariffs[tariff_id].version != version:
+                tariff = await tariffs.load_tariff(pool, tariff_id)
+                self._tariffs[tariff_id] = tariff
+                for account in self.accounts.values():
+                    if account.tariff.id == tariff_id:
+                        account.tariff = tariff
+
+
+def _throttle(rules: Rules) -> Throttle | None:
+    """A second's worth may come at once, as clients send; the database counts over all proxies."""
+    if rules.rate is None:
+        return None
+    return Throttle(rules.rate, time.monotonic(), burst=max(1.0, rules.rate))
 
 
 class Bind:
     """Authenticates without blocking the event loop, and slows down who guesses."""
 
     def __init__(
-        self, pool: Callable[[], Any], registry: Registry, record_event: Callable[..., None]
+        self,
+        pool: Callable[[], Any],
+        registry: Registry,
+        record_event: Callable[..., None],
+        look_again: Callable[[], None],
     ) -> None:
         self._pool = pool
         self._registry = registry
         self._record_event = record_event
+        self._look_again = look_again
         self._hashing = asyncio.Semaphore(_HASHING_MAX)
         self._failures: OrderedDict[str, int] = OrderedDict()
         # A password that was right is not hashed again: a reconnecting client with many binds
@@ -99,6 +161,7 @@ class Bind:
         0x0F for an unknown system_id, 0x0E for a wrong password, 0x0D for an account that is
         disabled or has all its binds, 0x08 when the database can't be asked.
         """
+        changes = self._registry.changes
         try:
             login = await accounts.find_login(self._pool(), system_id)
         except UNREACHABLE:
@@ -117,8 +180,18 @@ class Bind:
             return self._refuse(
                 smpp.ESME_RBINDFAIL, "the account is disabled", system_id, peer_address, login
             )
-        account = self._registry.enter(login)
-        if len(account.sessions) >= account.max_binds:
+        try:
+            account = await self._registry.enter(self._pool(), login)
+        except UNREACHABLE:
+            metrics.BINDS.labels("ledger_unreachable").inc()
+            return Bound(smpp.ESME_RSYSERR)
+        except LookupError:  # its tariff was another one and was removed, a moment ago
+            return self._refuse(
+                smpp.ESME_RSYSERR, "its tariff is gone", system_id, peer_address, login
+            )
+        if changes != self._registry.changes:  # while the password was verified
+            self._look_again()
+        if len(account.sessions) >= account.rules.max_binds:
             self._registry.forget_if_empty(account)
             return self._refuse(
                 smpp.ESME_RBINDFAIL, "all binds are in use", system_id, peer_address, login
@@ -133,6 +206,8 @@ class Bind:
     def entered(self, session: EsmeSession, bind_type: str, peer_address: str) -> None:
         """The session was told that it is bound."""
         session.account.sessions.add(session)
+        # Another bind of the account that failed meanwhile may have had it forgotten.
+        self._registry.accounts.setdefault(session.account.id, session.account)
         metrics.BINDS.labels("ok").inc()
         self._record_event(
             "bound",

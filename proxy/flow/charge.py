@@ -6,26 +6,34 @@ transaction with its debit was committed.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
-from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 
 from proxy.config import StatusSettings
+from proxy.flow.bind import Registry
 from proxy.flow.forward import Forward
-from proxy.flow.message import Message
+from proxy.flow.message import Account, Message
+from proxy.flow.refusals import REFUSALS, Refuser
+from proxy.flow.retry import Retry
 from proxy.flow.settle import Settle
 from proxy.smpp import vocabulary as smpp
 from proxy.store import ledger
 from proxy.store.group_commit import Lane
 from proxy.store.ids import IdMint
+from proxy.store.ledger import REASONS, Charged
 from proxy.telemetry import metrics
 from proxy.telemetry.logs import debug_enabled, masked
 
 log = structlog.get_logger()
 
-ChargeResult = tuple[list[Message], list[int | None], set[int]]
+
+class _Result(NamedTuple):
+    charged: Charged
+    wakes: int
+    """Of the registry, before the transaction began."""
 
 
 class Charge:
@@ -35,19 +43,26 @@ class Charge:
         self,
         connect: Callable[[], Awaitable[Any]],
         mint: IdMint,
+        registry: Registry,
         forward: Forward,
         settle: Settle,
+        retry: Retry,
+        refuser: Refuser,
         status: StatusSettings,
         record_event: Callable[..., None],
     ) -> None:
+        self._mint = mint
+        self._registry = registry
         self._forward = forward
         self._settle = settle
+        self._retry = retry
+        self._refuser = refuser
         self._status = status
         self._record_event = record_event
-        self.lane: Lane[Message, ChargeResult] = Lane(
+        self.lane: Lane[Message, _Result] = Lane(
             "charge",
             connect=connect,
-            execute=partial(_execute, mint),
+            execute=self._execute,
             committed=self._committed,
             failed=self._failed,
             retry=False,
@@ -67,12 +82,24 @@ class Charge:
         """Charge them with the next transaction."""
         self.lane.add(messages)
 
-    def _committed(self, _: list[Message], result: ChargeResult) -> None:
-        ordered, balances, unusable = result
-        admitted = [m for m, balance in zip(ordered, balances, strict=True) if balance is not None]
-        if len(admitted) != len(ordered):
-            refused = [m for m, b in zip(ordered, balances, strict=True) if b is None]
-            self._refuse(refused, unusable)
+    async def _execute(self, connection: Any, messages: list[Message]) -> _Result:
+        wakes = self._registry.wakes
+        return _Result(await ledger.charge(connection, self._mint, messages), wakes)
+
+    def _committed(self, _: list[Message], result: _Result) -> None:
+        charged = result.charged
+        ordered, balances = charged.messages, charged.balances
+        if charged.refusals is None and charged.repeats is None:
+            admitted = ordered
+        else:
+            admitted = [m for m, b in zip(ordered, balances, strict=True) if b is not None]
+            if charged.refusals is not None:
+                self._refuse(charged, charged.refusals, result.wakes)
+            for message, first_id in zip(ordered, charged.repeats or (), strict=False):
+                if first_id is not None:
+                    self._retry.repeated(message, first_id)
+        if charged.upstreams is not None:
+            _fix_upstreams(ordered, charged.upstreams)
         if debug_enabled():
             _trace(ordered, balances)
         if admitted:
@@ -81,39 +108,43 @@ class Charge:
             self._settle.held_micro += used
             self._forward.send(admitted)
 
-    def _refuse(self, refused: list[Message], unusable: set[int]) -> None:
-        by_account: dict[Any, int] = {}
-        metrics.CREDITS_REFUSED.inc(sum(m.price_micro for m in refused) / 1e6)
-        for message in refused:
-            account = message.account
-            by_account[account] = by_account.get(account, 0) + 1
-            if account.id in unusable:
-                status = self._status.account_disabled
-            else:
-                status = account.insufficient_status or self._status.insufficient_credits
+    def _refuse(self, charged: Charged, refusals: list[int | None], wakes: int) -> None:
+        counts: Counter[tuple[Account, str]] = Counter()
+        for message, number in zip(charged.messages, refusals, strict=True):
+            if number is None:
+                continue
+            account, reason = message.account, REASONS[number]
+            counts[account, reason] += 1
+            if reason == "insufficient_credits":
+                metrics.CREDITS_REFUSED.inc(message.price_micro / 1e6)
+                # Credit that came meanwhile was perhaps told before this answer was.
+                if wakes == self._registry.wakes:
+                    account.dry_micro = charged.available[account.id]
+            status = self._refuser.status(reason, account)
             message.session.open_requests -= 1
             message.session.respond(
                 message.command_id | smpp.RESP, status, message.sequence_number, b""
             )
-        for account, count in by_account.items():
-            if account.id in unusable:
-                reason, text = "account_disabled", "Could not send message. The account is disabled"
-            else:
-                reason = "insufficient_credits"
-                text = "Could not send message. Insufficient credits"
-            metrics.REFUSALS.labels(reason).inc(count)
-            self._record_event(reason, text, severity="warning", account_id=account.id, count=count)
+        for (account, reason), count in counts.items():
+            self._refuser.tell(reason, account, count)
 
     def _failed(self, messages: list[Message]) -> None:
         """The transaction failed, or nobody knows: nothing was forwarded, so nothing is owed."""
         metrics.REFUSALS.labels("ledger_unreachable").inc(len(messages))
         self._record_event(
             "message_refused",
-            "Could not send message. The ledger is unreachable",
+            f"Could not send message. {REFUSALS['ledger_unreachable'].text}",
             severity="error",
             count=len(messages),
         )
         self._settle.not_charged(messages, self._status.ledger_unreachable)
+
+
+def _fix_upstreams(messages: list[Message], upstream_ids: list[int | None]) -> None:
+    """All parts of a message take the upstream of its first part."""
+    for message, upstream_id in zip(messages, upstream_ids, strict=True):
+        if upstream_id is not None:
+            message.upstreams = tuple(u for u in message.upstreams if u.id == upstream_id)
 
 
 def _trace(messages: list[Message], balances: list[int | None]) -> None:
@@ -126,7 +157,3 @@ def _trace(messages: list[Message], balances: list[int | None]) -> None:
             destination=masked(message.destination_addr),
             segments=message.segments,
         )
-
-
-async def _execute(mint: IdMint, connection: Any, messages: list[Message]) -> ChargeResult:
-    return await ledger.charge(connection, mint, messages)

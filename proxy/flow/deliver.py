@@ -17,6 +17,7 @@ import structlog
 from proxy.config import DeliverySettings
 from proxy.flow.mailbox import Mailbox, Waiting
 from proxy.flow.message import Account, UpstreamLink
+from proxy.flow.release import Release
 from proxy.routing.inbound import InboundTable
 from proxy.smpp import vocabulary as smpp
 from proxy.smpp.pdu import ALERT, PduError, find_tlv_if_whole, read_delivery
@@ -52,6 +53,7 @@ class Deliver:
         settings: DeliverySettings,
         record_event: Callable[..., None],
         tasks: Tasks,
+        release: Release,
         *,
         answers_settled: Callable[[], Awaitable[None]],
     ) -> None:
@@ -60,6 +62,7 @@ class Deliver:
         self._settings = settings
         self._record_event = record_event
         self._tasks = tasks
+        self._release = release
         self._answers_settled = answers_settled
         self._looking = 0
         """Receipts whose message is not known yet."""
@@ -142,11 +145,14 @@ class Deliver:
     def _kept(self, batch: list[Incoming], kept: dict[int, Kept]) -> None:
         touched: set[Mailbox] = set()
         missing: dict[int, list[Incoming]] = {}
+        release_due: list[tuple[int, int]] = []
         for item in batch:
             row = kept.get(item.id)
             if row is None:
                 missing.setdefault(item.attempts, []).append(item)
                 continue
+            if row.release_due and row.message_id is not None:
+                release_due.append((row.account_id, row.message_id))
             item.link.respond(
                 item.command_id | smpp.RESP, smpp.ESME_ROK, item.sequence_number, b"\0"
             )
@@ -158,11 +164,12 @@ class Deliver:
                     continue
                 mailbox.put(waiting)
                 touched.add(mailbox)
-            elif mailbox is not None:
+            elif mailbox is not None and not row.unasked:
                 mailbox.more = True
                 touched.add(mailbox)
         for mailbox in touched:
             mailbox.pump()
+        self._release.add(release_due)
         for attempts, items in missing.items():
             self._look_again(attempts, items)
 
@@ -204,6 +211,12 @@ class Deliver:
             self._record_event(
                 "receipt_unknown", "Receipt dropped: no message has its id", severity="warning"
             )
+
+    def tell(self, link: UpstreamLink, account_id: int, body: bytes) -> None:
+        """A deliver_sm of the proxy's own for an account; `link` hears when it is kept."""
+        item = Incoming(link, 0, smpp.DELIVER_SM, 0, body)
+        item.account_id = account_id
+        self.keep_lane.add([item])
 
     def alerted(self, body: bytes) -> None:
         """An alert_notification: for whoever takes messages to its esme_addr, if bound here.

@@ -5,6 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from proxy.credit.rules import Rules
+from proxy.credit.tariff import Tariff
+from proxy.routing.throttle import Throttle
+from proxy.smpp import vocabulary as smpp
+from proxy.smpp.udh import Concatenation
+
+FRESH = 1
+"""In a retry_hash: this is no retry, though the client sent the same before."""
+
 
 class Account:
     """An account that has sessions on this proxy: what the flow needs of it without a query.
@@ -12,13 +21,25 @@ class Account:
     The balance is not here: it lives in the database only.
     """
 
-    __slots__ = ("id", "insufficient_status", "max_binds", "name", "sessions")
+    __slots__ = ("asked_at_s", "dry_micro", "id", "name", "rules", "sessions", "tariff", "throttle")
 
-    def __init__(self, account_id: int, name: str) -> None:
+    asked_at_s: float
+    """When it asked for its balance last, by the monotonic clock."""
+
+    dry_micro: int | None
+    """What it had left to spend when a message of it was refused for lack of credit.
+
+    More than this need not be asked of the database until someone adds credit.  None: ask.
+    """
+
+    def __init__(self, account_id: int, name: str, rules: Rules, tariff: Tariff) -> None:
         self.id = account_id
         self.name = name
-        self.max_binds = 0
-        self.insufficient_status: int | None = None
+        self.rules = rules
+        self.tariff = tariff
+        self.throttle: Throttle | None = None
+        self.dry_micro = None
+        self.asked_at_s = float("-inf")
         self.sessions: set[EsmeSession] = set()
 
 
@@ -32,6 +53,10 @@ class EsmeSession(Protocol):
 
     takes_tlvs: bool
     """SMPP 3.4 or newer: optional parameters may be sent (section 3.2.4 of 3.4)."""
+
+    @property
+    def closing(self) -> bool:
+        """The connection is gone, or goes: a response does not reach the client."""
 
     @property
     def can_receive(self) -> bool:
@@ -59,7 +84,9 @@ class Message:
 
     __slots__ = (
         "account",
+        "asked",
         "body",
+        "charge_on",
         "command_id",
         "data_coding",
         "destination_addr",
@@ -67,10 +94,15 @@ class Message:
         "esm_class",
         "id",
         "login_id",
+        "part",
+        "price_id",
         "price_micro",
+        "prices_micro",
         "registered_delivery",
+        "retry_hash",
         "segments",
         "sequence_number",
+        "service",
         "session",
         "source_addr",
         "upstreams",
@@ -81,6 +113,18 @@ class Message:
     """Minted when it is charged; what the client knows it by."""
     waits_until: float
     """When waiting for a window slot ends (the loop's clock); 0: it has not begun."""
+    segments: int
+    """Of all destinations together."""
+    price_micro: int
+    """Of all segments together."""
+    prices_micro: tuple[int, ...]
+    """Of a submit_multi: of all segments to each destination."""
+    part: Concatenation | None
+    """Which part of which longer message it is."""
+    asked: int
+    """The receipt decides about the charge: what the client asked for; -1: it does not."""
+    retry_hash: int
+    """What a retry of it would have as well, and FRESH; 0: its account does not want that."""
 
     def __init__(
         self,
@@ -95,6 +139,9 @@ class Message:
         registered_delivery: int,
         segments: int,
         destinations: int,
+        part: Concatenation | None,
+        service: str,
+        price_id: int,
         price_micro: int,
         upstreams: tuple[Upstream, ...],
     ) -> None:
@@ -111,9 +158,31 @@ class Message:
         self.registered_delivery = registered_delivery
         self.segments = segments
         self.destinations = destinations
+        self.part = part
+        self.service = service
+        self.price_id = price_id
         self.price_micro = price_micro
         self.upstreams = upstreams
+        self.charge_on = self.account.rules.charge_on
+        self.asked = -1
+        self.retry_hash = 0
         self.waits_until = 0.0
+
+    @property
+    def all_destinations(self) -> tuple[str, ...]:
+        """Each destination address; only a submit_multi has several."""
+        if self.command_id == smpp.SUBMIT_MULTI:
+            return tuple(self.destination_addr.split(","))
+        return (self.destination_addr,)
+
+    @property
+    def part_key(self) -> str:
+        """What all parts of one longer message have in common; empty: it is not a part."""
+        if self.part is None:
+            return ""
+        reference, total, _ = self.part
+        source = self.source_addr  # its length first: clients may put anything into an address
+        return f"{reference}/{total} {len(source)} {source}>{self.destination_addr}"
 
 
 class Operation:
@@ -137,6 +206,9 @@ class Upstream(Protocol):
 
     def response_key(self, smsc_message_id: str) -> str | None:
         """The key that receipts are found by, where it differs from the response's id."""
+
+    def cost_micro(self, message: Message) -> int | None:
+        """What the carrier takes for a message; None: not known."""
 
     @property
     def bound(self) -> bool:

@@ -14,6 +14,7 @@ import structlog
 
 from proxy.config import StatusSettings
 from proxy.flow.message import Message, Upstream
+from proxy.flow.retry import Retry
 from proxy.smpp import vocabulary as smpp
 from proxy.smpp.pdu import leading_c_octets, refused_destinations
 from proxy.store import ledger
@@ -37,9 +38,11 @@ class Settle:
         connect: Callable[[], Awaitable[Any]],
         mint: IdMint,
         status: StatusSettings,
+        retry: Retry,
         record_event: Callable[..., None],
     ) -> None:
         self._status = status
+        self._retry = retry
         self._record_event = record_event
         self.held_micro = 0
         """Charged on this proxy and without an outcome: what is on its way."""
@@ -77,6 +80,7 @@ class Settle:
                         status,
                         body=body,
                         released=True,
+                        back_micro=0 if message.charge_on == "submit" else None,
                         late=late,
                         reason=f"refused by {upstream.name}: {smpp.status_name(status)}",
                     )
@@ -91,6 +95,7 @@ class Settle:
                 receipt_key=key_of(smsc_message_id),
                 body=body,
                 late=late,
+                cost_micro=upstream.cost_micro(message),
             )
             if message.command_id == smpp.SUBMIT_MULTI:
                 _give_back_refused_destinations(settlement)
@@ -151,12 +156,12 @@ class Settle:
             elif settlement.status == smpp.ESME_ROK:
                 accepted[message.account.id] += 1
             elif message.id in released:
-                refused[message.account.id, settlement.reason or ""] += 1
+                refused[message.account.id, _what_happened(settlement)] += 1
             if settlement.released and message.id in released:
                 back = settlement.back_micro
                 released_micro += message.price_micro if back is None else back
             if not settlement.late:
-                self._respond(message, settlement.status, settlement.body)
+                self._answer(settlement)
         if debug_enabled():
             _trace(batch)
         metrics.MESSAGES.labels("charged").inc(accepted.total())
@@ -177,14 +182,16 @@ class Settle:
                 account_id=account_id,
                 count=count,
             )
-        for (account_id, reason), count in refused.items():
+        for (account_id, what), count in refused.items():
             self._record_event(
-                "message_released",
-                f"Message not sent, credit released: {reason}",
-                severity="warning",
-                account_id=account_id,
-                count=count,
+                "message_released", what, severity="warning", account_id=account_id, count=count
             )
+
+    def _answer(self, settlement: Settlement) -> None:
+        message = settlement.message
+        if message.retry_hash and not settlement.in_doubt:
+            self._retry.answered(message)
+        self._respond(message, settlement.status, settlement.body)
 
     def _respond(self, message: Message, status: int, body: bytes) -> None:
         session = message.session
@@ -207,14 +214,35 @@ class Settle:
                 self._respond(settlement.message, self._status.in_doubt, b"")
 
 
+def _what_happened(settlement: Settlement) -> str:
+    if settlement.back_micro == 0:
+        return f"Message not sent, and charged on submit: {settlement.reason}"
+    return f"Message not sent, credit released: {settlement.reason}"
+
+
 def _give_back_refused_destinations(settlement: Settlement) -> None:
     """A submit_multi costs per destination: what the response lists as unsuccessful is released."""
     message = settlement.message
-    refused = min(refused_destinations(settlement.body), message.destinations)
-    if refused:
-        settlement.released = True
-        settlement.back_micro = message.price_micro // message.destinations * refused
-        settlement.reason = f"{refused} of {message.destinations} destinations refused"
+    refused = refused_destinations(settlement.body)[: message.destinations]
+    if not refused or message.charge_on == "submit":
+        return
+    prices: dict[str, list[int]] = {}
+    for destination, price_micro in zip(
+        message.all_destinations, message.prices_micro, strict=True
+    ):
+        prices.setdefault(destination.removeprefix("+"), []).append(price_micro)
+    back_micro, unknown = 0, 0
+    for address in refused:
+        of_address = prices.get(address.removeprefix("+"))
+        if of_address:
+            back_micro += of_address.pop()
+        else:
+            unknown += 1
+    # What the carrier writes in another way can only be the cheapest of the rest.
+    rest = sorted(price for left in prices.values() for price in left)
+    settlement.back_micro = back_micro + sum(rest[:unknown])
+    settlement.released = True
+    settlement.reason = f"{len(refused)} of {message.destinations} destinations refused"
 
 
 def _trace(batch: list[Settlement]) -> None:

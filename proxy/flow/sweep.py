@@ -16,7 +16,8 @@ import structlog
 
 from proxy.config import DeliverySettings, InDoubtSettings
 from proxy.flow.deliver import Deliver
-from proxy.store import sweeps
+from proxy.flow.release import Release
+from proxy.store import retries, sweeps
 from proxy.store.database import UNREACHABLE
 from proxy.store.ids import IdMint
 from proxy.store.presence import DeadClaims
@@ -36,6 +37,7 @@ class Sweep:
         pool: Callable[[], Any],
         mint: IdMint,
         deliver: Deliver,
+        release: Release,
         in_doubt: InDoubtSettings,
         delivery: DeliverySettings,
         record_event: Callable[..., None],
@@ -46,6 +48,7 @@ class Sweep:
         self._mint = mint
         self._dead_claims = DeadClaims(mint)
         self._deliver = deliver
+        self._release = release
         self._in_doubt = in_doubt
         self._delivery = delivery
         self._record_event = record_event
@@ -71,10 +74,13 @@ class Sweep:
             if time.monotonic() - self._partitions_at > _PARTITIONS_EVERY_S:
                 await connection.execute("SELECT ensure_partitions()")
                 await sweeps.forget_uncharged(connection)
+                await retries.forget_old(connection)
                 self._partitions_at = time.monotonic()
             # Whatever is older than the longest wait for an answer has lost its proxy.
             await self._holds(connection)
             await self._doubts(connection)
+            self._release.add(await sweeps.overdue_receipts(connection))
+            await sweeps.free_reservations(connection)
             await self._dead_claims.forget(connection)
             await self._deliveries(connection)
 

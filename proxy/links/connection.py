@@ -62,6 +62,11 @@ class SmppConnection(asyncio.Protocol, ABC):
 
     # ------------------------------------------------------------------ asyncio.Protocol
 
+    @property
+    def closing(self) -> bool:
+        """The connection is gone, or goes: nothing written reaches the peer."""
+        return self.transport is None or self.transport.is_closing()
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """TCP_NODELAY is asyncio's and uvloop's default."""
         self.transport = cast(asyncio.Transport, transport)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import itertools
 import ssl
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -19,7 +21,8 @@ from proxy.flow.bind import Bind
 from proxy.flow.deliver import Deliver
 from proxy.flow.message import Account
 from proxy.flow.operate import Operate
-from proxy.flow.submit import Request, Submit
+from proxy.flow.refusals import Request
+from proxy.flow.submit import Submit
 from proxy.links.connection import SmppConnection
 from proxy.smpp import vocabulary as smpp
 from proxy.smpp.framing import Pdu, pack_pdu
@@ -39,6 +42,7 @@ _DELIVERY_ANSWERS = frozenset({smpp.DELIVER_SM_RESP, smpp.DATA_SM_RESP})
 _SENDERS = (SessionState.BOUND_TX, SessionState.BOUND_TRX)
 _RECEIVERS = (SessionState.BOUND_RX, SessionState.BOUND_TRX)
 _UNBIND_S = 3.0
+_NUMBERS = itertools.count(1)
 _TLVS_SINCE = 0x34
 Done = Callable[[int | None], None]
 
@@ -69,7 +73,11 @@ class EsmeSession(SmppConnection):
         self._waiting: list[Pdu] | None = None
         """PDUs that came while a bind is being authenticated."""
         self.takes_tlvs = True
-        self._bind_type = ""
+        self.number = next(_NUMBERS)
+        """Names the session among those of this proxy."""
+        self.bind_type = ""
+        """Empty until it is bound."""
+        self.bound_at = datetime.now(UTC)
         self.open_requests = 0
         self._unbind: tuple[int, float] | None = None
         """The client's unbind that waits for open requests: sequence_number and deadline."""
@@ -209,8 +217,9 @@ class EsmeSession(SmppConnection):
             body += pack_tlv(smpp.TAG_SC_INTERFACE_VERSION, bytes((smpp.INTERFACE_VERSION,)))
         self.respond(command_id | smpp.RESP, smpp.ESME_ROK, sequence_number, body)
         metrics.SESSIONS.labels("esme", BIND_TYPE[state]).inc()
-        self._bind_type = BIND_TYPE[state]
-        self._server.bind.entered(self, self._bind_type, self.peer_address)
+        self.bind_type = BIND_TYPE[state]
+        self.bound_at = datetime.now(UTC)
+        self._server.bind.entered(self, self.bind_type, self.peer_address)
         waiting, self._waiting = self._waiting or [], None
         self.hold(False)
         if waiting:
@@ -259,7 +268,7 @@ class EsmeSession(SmppConnection):
         if not self.system_id:
             log.info("connection_closed", peer=self.peer_address, reason=reason)
             return
-        metrics.SESSIONS.labels("esme", self._bind_type).dec()
+        metrics.SESSIONS.labels("esme", self.bind_type).dec()
         self._server.bind.left(self, reason)
         for done in self.window.drain():
             done(None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl
+import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -12,6 +13,7 @@ from functools import partial
 import structlog
 
 from proxy.config import UpstreamSettings
+from proxy.credit.tariff import Tariff
 from proxy.flow.deliver import Arrival, Deliver
 from proxy.flow.forward import Forward
 from proxy.flow.message import Message, Operation
@@ -53,6 +55,9 @@ class SmscUpstream:
         self.id = upstream_id
         self.forward: Forward | None = None
         """Where the backlog goes when the last link is lost."""
+        self.paused = False
+        """An operator's wish: nothing new goes this way; what is under way ends."""
+        self.costs: Tariff | None = None
         self._settle = settle
         self._deliver = deliver
         self._tasks = tasks
@@ -81,15 +86,40 @@ class SmscUpstream:
         key = receipt_key(smsc_message_id, self.settings.response_ids)
         return None if key == smsc_message_id else key
 
+    def cost_micro(self, message: Message) -> int | None:
+        """What the carrier takes for a message; None: not known."""
+        if self.costs is None:
+            return None
+        table = self.costs.at(time.time())
+        each = message.segments // message.destinations
+        total = 0
+        for destination in message.all_destinations:
+            cost = table.find(destination, message.service)
+            if cost is None or cost.price_micro is None:
+                return None
+            total += cost.price_micro * each
+        return total
+
     @property
     def bound(self) -> bool:
-        """At least one link can take messages."""
-        return bool(self._senders) and not self._stopping
+        """At least one link can take messages, and nobody has paused it."""
+        return bool(self._senders) and not self._stopping and not self.paused
 
     @property
     def room(self) -> int:
         """How many more messages may be charged for this upstream."""
         return self.settings.backlog_max - len(self._backlog)
+
+    def status(self) -> dict[str, object]:
+        """For the other proxies, in the form of proxy.store.nodes."""
+        return {
+            "name": self.name,
+            "links": len(self._links),
+            "window_used": self.open_requests,
+            "window_max": len(self._senders) * self.settings.window,
+            "backlog": self.backlog,
+            "paused": self.paused,
+        }
 
     @property
     def open_requests(self) -> int:

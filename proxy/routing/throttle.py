@@ -4,16 +4,16 @@ from __future__ import annotations
 
 
 class Throttle:
-    """At most `rate_per_s` a second, in bursts of at most a tenth of a second's worth.
+    """At most `rate_per_s` a second, in bursts of at most a tenth of a second's worth or `burst`.
 
     Times are seconds of one monotonic clock.
     """
 
     __slots__ = ("_at", "_burst", "_rate_per_s", "_tokens")
 
-    def __init__(self, rate_per_s: float, now: float) -> None:
+    def __init__(self, rate_per_s: float, now: float, burst: float | None = None) -> None:
         self._rate_per_s = rate_per_s
-        self._burst = max(1.0, rate_per_s / 10)
+        self._burst = burst or max(1.0, rate_per_s / 10)
         self._tokens = self._burst
         self._at = now
 

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from proxy.smpp import vocabulary as smpp
 from proxy.smpp.segments import count_segments
 from proxy.smpp.tlv import TlvError, find_tlv, iter_tlvs
-from proxy.smpp.udh import without_header
+from proxy.smpp.udh import Concatenation, concatenation, without_header
 
 
 class PduError(Exception):
@@ -147,6 +147,9 @@ class Submission(NamedTuple):
     segments: int
     """Per destination."""
     destinations: int
+    service_type: bytes
+    part: Concatenation | None
+    """Which part of which longer message this is, as its UDH or its sar_* parameters say."""
 
 
 class Content(NamedTuple):
@@ -154,6 +157,15 @@ class Content(NamedTuple):
 
     texts: tuple[bytes, ...]
     """short_message and every message_payload; only one of them should hold anything."""
+    sar: Concatenation | None = None
+    """From the sar_* parameters (sections 5.3.2.22 to 24), when all three are there."""
+
+
+_SAR_TAGS: Final = (
+    smpp.TAG_SAR_MSG_REF_NUM,
+    smpp.TAG_SAR_TOTAL_SEGMENTS,
+    smpp.TAG_SAR_SEGMENT_SEQNUM,
+)
 
 
 def content_at(body: bytes, at: int, sm_length: int) -> Content:
@@ -165,16 +177,33 @@ def content_at(body: bytes, at: int, sm_length: int) -> Content:
     if tlvs_at > len(body):
         raise PduError(smpp.ESME_RINVMSGLEN, "short_message")
     texts = [body[at:tlvs_at]]
+    sar: dict[int, int] = {}
     if tlvs_at < len(body):
         try:
-            texts += [
-                body[start:end]
-                for tag, start, end in iter_tlvs(body, tlvs_at)
-                if tag == smpp.TAG_MESSAGE_PAYLOAD
-            ]
+            for tag, start, end in iter_tlvs(body, tlvs_at):
+                if tag == smpp.TAG_MESSAGE_PAYLOAD:
+                    texts.append(body[start:end])
+                elif tag in _SAR_TAGS:
+                    sar[tag] = int.from_bytes(body[start:end])
         except TlvError:
             raise PduError(smpp.ESME_RINVOPTPARSTREAM, "optional parameters") from None
-    return Content(tuple(texts))
+    return Content(tuple(texts), _sar(sar) if len(sar) == len(_SAR_TAGS) else None)
+
+
+def _sar(values: dict[int, int]) -> Concatenation | None:
+    """None when the values can't be: more than 255 parts, or a part beyond the last."""
+    reference, total, part = (values[tag] for tag in _SAR_TAGS)
+    if reference <= 0xFFFF and 1 <= part <= total <= 0xFF:
+        return Concatenation(reference, total, part)
+    return None
+
+
+def _part(content: Content, esm_class: int) -> Concatenation | None:
+    """A message of one part is not a part of a longer one."""
+    found = content.sar
+    if esm_class & smpp.ESM_UDHI:
+        found = next(filter(None, map(concatenation, content.texts)), found)
+    return found if found is not None and found.total > 1 else None
 
 
 def _segments(content: Content, esm_class: int, data_coding: int) -> int:
@@ -195,15 +224,26 @@ def read_submit_sm(body: bytes) -> Submission:
     """Section 4.4.1.  Raises PduError."""
     v, at = SUBMIT.split(body)
     esm_class, data_coding, sm_length = v[7][0], v[14][0], v[16][0]
-    if not data_coding and sm_length <= 160 and at + sm_length == len(body):
-        segments = 1
+    plain = not data_coding and not esm_class & smpp.ESM_UDHI
+    if plain and sm_length <= 160 and at + sm_length == len(body):
+        segments, part = 1, None
     else:
-        segments = _segments(content_at(body, at, sm_length), esm_class, data_coding)
+        content = content_at(body, at, sm_length)
+        segments = _segments(content, esm_class, data_coding)
+        part = _part(content, esm_class)
     destination = v[6].decode("latin-1")
     if not destination:
         raise PduError(smpp.ESME_RINVDSTADR, "destination_addr")
     return Submission(
-        v[3].decode("latin-1"), destination, esm_class, data_coding, v[12][0], segments, 1
+        v[3].decode("latin-1"),
+        destination,
+        esm_class,
+        data_coding,
+        v[12][0],
+        segments,
+        1,
+        v[0],
+        part,
     )
 
 
@@ -211,7 +251,7 @@ def read_data_sm(body: bytes) -> Submission:
     """Section 4.7.1.  Raises PduError."""
     v, at = DATA.split(body)
     esm_class, registered_delivery, data_coding = v[7][0], v[8][0], v[9][0]
-    segments = _segments(content_at(body, at, 0), esm_class, data_coding)
+    content = content_at(body, at, 0)
     destination = v[6].decode("latin-1")
     if not destination:
         raise PduError(smpp.ESME_RINVDSTADR, "destination_addr")
@@ -221,8 +261,10 @@ def read_data_sm(body: bytes) -> Submission:
         esm_class,
         data_coding,
         registered_delivery,
-        segments,
+        _segments(content, esm_class, data_coding),
         1,
+        v[0],
+        _part(content, esm_class),
     )
 
 
@@ -240,7 +282,7 @@ def read_submit_multi(body: bytes) -> Submission:
         if flag != b"\x01":
             raise PduError(smpp.ESME_RINVDESTFLAG, "dest_flag")
         address, length = MULTI_ADDRESS.split(body[at + 1 : at + 24])
-        if not address[2]:
+        if not address[2] or b"," in address[2]:  # commas separate them, from here on
             raise PduError(smpp.ESME_RINVDSTADR, "destination_addr")
         destinations.append(address[2].decode("latin-1"))
         at += 1 + length
@@ -255,6 +297,8 @@ def read_submit_multi(body: bytes) -> Submission:
         tail[5][0],
         _segments(content, esm_class, data_coding),
         number_of_dests,
+        head[0],
+        _part(content, esm_class),
     )
 
 
@@ -305,10 +349,23 @@ READERS: Final = {
 }
 
 
-def refused_destinations(body: bytes) -> int:
-    """no_unsuccess of a submit_multi_resp (section 4.5.2); 0 when it is missing."""
+def refused_destinations(body: bytes) -> list[str]:
+    """The destinations that a submit_multi_resp lists as unsuccessful (section 4.5.2).
+
+    One for each that it counts; empty for one that can't be read.
+    """
     end = body.find(b"\0")
-    return body[end + 1] if 0 <= end < len(body) - 1 else 0
+    number = body[end + 1] if 0 <= end < len(body) - 1 else 0
+    addresses = [""] * number
+    at = end + 2
+    for i in range(number):
+        try:
+            values, length = MULTI_ADDRESS.split(body[at : at + 23])
+        except PduError:
+            break
+        addresses[i] = values[2].decode("latin-1")
+        at += length + 4  # its error_status_code
+    return addresses
 
 
 def leading_c_octets(body: bytes) -> str:

@@ -1,4 +1,8 @@
-"""The few octets that the proxy changes (promise 5): message ids, and TLVs for SMPP 3.3."""
+"""The few octets that the proxy changes (promise 5).
+
+Message ids, TLVs for SMPP 3.3, and whether a receipt is asked for, for accounts that are charged
+on delivery.
+"""
 
 from __future__ import annotations
 
@@ -56,6 +60,24 @@ def without_tlvs(body: bytes) -> bytes:
     return body[: at + sm_length]
 
 
+def with_receipt_asked(command_id: int, body: bytes) -> bytes:
+    """The body of a submit_sm or data_sm that asks for a receipt of every final state.
+
+    Raises PduError.
+    """
+    layout = DATA if command_id == smpp.DATA_SM else SUBMIT
+    values, _ = layout.split(body)
+    at = _field_position(layout, values, "registered_delivery")
+    asked = body[at] & ~smpp.REGISTERED_RECEIPT_MASK | 1
+    return body[:at] + bytes((asked,)) + body[at + 1 :]
+
+
+def _field_position(layout: Layout, values: tuple[bytes, ...], name: str) -> int:
+    """Where a mandatory parameter begins; C-octet strings are followed by their NUL."""
+    number = layout.index[name]
+    return sum(len(values[i]) + (1 if layout.fields[i].octets else 0) for i in range(number))
+
+
 def operation_message_id(command_id: int, body: bytes) -> str:
     """The message_id a query_sm, cancel_sm or replace_sm is about.  Raises PduError."""
     layout = _LAYOUT_OF_OPERATION[command_id]
@@ -67,7 +89,6 @@ def with_message_id(command_id: int, body: bytes, message_id: str) -> bytes:
     """The body of an operation with another message_id.  Raises PduError."""
     layout: Layout = _LAYOUT_OF_OPERATION[command_id]
     values, _ = layout.split(body)
-    number = layout.index["message_id"]
-    start = sum(len(values[i]) + (1 if layout.fields[i].octets else 0) for i in range(number))
-    end = start + len(values[number])
+    start = _field_position(layout, values, "message_id")
+    end = start + len(values[layout.index["message_id"]])
     return body[:start] + message_id.encode("latin-1") + body[end:]

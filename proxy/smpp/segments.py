@@ -135,6 +135,8 @@ def _coding(data_coding: int) -> _Coding:
 
 
 _CODINGS: Final = tuple(map(_coding, range(256)))
+BINARY: Final = frozenset(code for code, coding in enumerate(_CODINGS) if coding is _OCTETS)
+"""The data_codings of 8-bit data."""
 
 
 def count_segments(text: bytes, data_coding: int) -> int:

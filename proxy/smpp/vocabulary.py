@@ -84,6 +84,8 @@ TAG_MESSAGE_STATE: Final = 0x0427
 
 # esm_class, SMPP 3.4 section 5.2.12.
 ESM_UDHI: Final = 0x40
+REGISTERED_RECEIPT_MASK: Final = 0x03
+"""Of registered_delivery (section 5.2.17): 0 no receipt, 1 always, 2 for a failure only."""
 ESM_TYPE_MASK: Final = 0x3C
 ESM_RECEIPT: Final = 0x04
 ESM_INTERMEDIATE_RECEIPT: Final = 0x20

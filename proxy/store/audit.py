@@ -1,7 +1,8 @@
 """The audit: does what the database holds keep the promises?
 
-Every check is one set-based query over whole tables (hash joins, partition by partition), and
-all of them see the same snapshot, so the answer is right while traffic flows.
+Every check but one is one set-based query over whole tables (hash joins, partition by
+partition); "seal" reads the ledger day by day and hashes it (seals.py).  All of them see the same
+snapshot, so the answer is right while traffic flows.
 
 Two things need no check.  "All accounts together sum to zero" holds by construction: a ledger
 row is both sides of its entry, the customer's account and the counter-account.  And the running
@@ -16,6 +17,7 @@ from typing import Final
 
 from asyncpg import Connection
 
+from proxy.store.seals import verify_seals
 from proxy.store.sql import load
 
 CHECKS: Final = (
@@ -28,8 +30,20 @@ CHECKS: Final = (
     "sweep",
     "delivery",
     "key",
+    "grant",
+    "reserved",
+    "plan",
+    "awaiting",
+    "used",
+    "price",
+    "seal",
 )
-"""The checks in order; each is the query audit_NAME, which says what must hold."""
+"""The checks in order; each but SEAL is the query audit_NAME, which says what must hold."""
+
+SEAL: Final = "seal"
+
+WHOLE_LEDGER: Final = "all accounts"
+"""Stands for the account in what is found about sealed days; no account can have this name."""
 
 FINDINGS_MAX: Final = 100
 """How many findings of one check are reported."""
@@ -51,6 +65,7 @@ class Finding:
     check: str
     """One of CHECKS."""
     account: str
+    """Its name, or WHOLE_LEDGER."""
     detail: str
     """One sentence for people."""
 
@@ -62,6 +77,10 @@ async def audit(conn: Connection) -> list[Finding]:
         for setting in _PLANNER:
             await conn.execute(setting)
         for check in CHECKS:
+            if check == SEAL:
+                details = await verify_seals(conn, FINDINGS_MAX)
+                findings += [Finding(check, WHOLE_LEDGER, detail) for detail in details]
+                continue
             rows = await conn.fetch(load(f"audit_{check}"), FINDINGS_MAX, timeout=TIMEOUT_S)
             findings += [Finding(check, row["account"], row["detail"]) for row in rows]
     return findings

@@ -17,7 +17,7 @@ from proxy.store.embedded import EmbeddedPostgres, EmbeddedPostgresError
 
 log = structlog.get_logger(__name__)
 
-POOL_MAX: Final = 8
+POOL_MAX: Final = 12
 LOCK_TIMEOUT_S: Final = 5.0
 RETRY_MIN_S: Final = 0.2
 RETRY_MAX_S: Final = 10.0

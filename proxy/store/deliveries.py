@@ -54,12 +54,23 @@ class Incoming:
 class Kept:
     """What keeping a batch told: per item its account and message, and whether it is claimed."""
 
-    __slots__ = ("account_id", "claimed", "message_id")
+    __slots__ = ("account_id", "claimed", "message_id", "release_due", "unasked")
 
-    def __init__(self, account_id: int, message_id: int | None, claimed: bool) -> None:
+    def __init__(
+        self,
+        account_id: int,
+        message_id: int | None,
+        claimed: bool,
+        release_due: bool = False,
+        unasked: bool = False,
+    ) -> None:
         self.account_id = account_id
         self.message_id = message_id
         self.claimed = claimed
+        self.release_due = release_due
+        """The receipt says that the message was not delivered, and its account does not pay."""
+        self.unasked = unasked
+        """The client did not ask for this receipt, and does not get it."""
 
 
 async def keep(
@@ -96,7 +107,12 @@ async def keep(
         mint.node,
         id_at_time(now - RECEIPT_SEARCH_S),
     )
-    kept = {r["id"]: Kept(r["account_id"], r["message_id"], r["claimed"]) for r in rows}
+    kept = {
+        r["id"]: Kept(
+            r["account_id"], r["message_id"], r["claimed"], r["release_due"], r["unasked"]
+        )
+        for r in rows
+    }
     return kept | ended
 
 

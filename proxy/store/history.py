@@ -26,12 +26,12 @@ _LOOK_BACK: Final = (timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 async def accounts(conn: Connection) -> list[Row]:
     """All accounts, by name."""
-    return _rows(await conn.fetch(load("accounts") + "ORDER BY name"))
+    return _rows(await conn.fetch(load("accounts") + "ORDER BY v.name"))
 
 
 async def account(conn: Connection, name: str) -> Row | None:
     """One account, or None when there is no such."""
-    row = await conn.fetchrow(load("accounts") + "WHERE name = $1", name)
+    row = await conn.fetchrow(load("accounts") + "WHERE v.name = $1", name)
     return None if row is None else dict(row)
 
 

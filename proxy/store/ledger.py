@@ -3,22 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from proxy.store.arrays import numbers, texts
 from proxy.store.ids import IdMint
 from proxy.store.sql import load
 
+REASONS: Final = {
+    1: "account_disabled",
+    2: "insufficient_credits",
+    3: "over_rate",
+    4: "daily_cap",
+    5: "monthly_cap",
+    6: "daily_messages",
+    7: "account_expired",
+}
+"""Why charge_batch refuses a message, by its numbers."""
 
-async def charge(
-    connection: Any, mint: IdMint, messages: Iterable[Any]
-) -> tuple[list[Any], list[int | None], set[int]]:
+
+class Charged(NamedTuple):
+    """What became of a batch; the messages are grouped by account."""
+
+    messages: list[Any]
+    balances: list[int | None]
+    """The balance after each message, in micro-credits; None: it was not charged."""
+    available: dict[int, int]
+    """What each account has left to spend, in micro-credits."""
+    refusals: list[int | None] | None
+    """Per message a key of REASONS, or None; None: none was refused."""
+    repeats: list[int | None] | None
+    """Per message the id of the one it repeats, or None; None: nothing was repeated."""
+    upstreams: list[int | None] | None
+    """Per message the upstream that all its parts take; None: for none is that fixed."""
+
+
+async def charge(connection: Any, mint: IdMint, messages: Iterable[Any]) -> Charged:
     """Charge messages (as proxy.flow.message has them) in order of arrival, within each account.
 
     Their ids are minted here, before the write.
-
-    Returns the messages grouped by account, the balance after each of them (micro-credits, None:
-    refused, not enough credit), and the ids of accounts that are disabled or gone.
     """
     by_account: dict[int, list[Any]] = {}
     for message in messages:
@@ -52,21 +74,47 @@ async def charge(
         texts([m.destination_addr for m in ordered]),
         numbers([m.segments for m in ordered]),
         numbers([m.price_micro for m in ordered]),
+        numbers([m.price_id for m in ordered]),
         numbers([m.esm_class for m in ordered]),
         numbers([m.data_coding for m in ordered]),
         numbers([m.registered_delivery for m in ordered]),
+        *_retries(ordered),
+        *_parts(ordered),
     )
-    unusable = {a for a, usable in zip(account_ids, row[1], strict=True) if not usable}
-    return ordered, row[0], unusable
+    balances, available, refusals, repeats, upstreams = row
+    by_id = {a: left for a, left in zip(account_ids, available, strict=True) if left is not None}
+    return Charged(ordered, balances, by_id, refusals, repeats, upstreams)
+
+
+def _retries(messages: list[Any]) -> tuple[str | None]:
+    """The parameter for accounts that may repeat; None when the batch has none of them."""
+    hashes = [m.retry_hash for m in messages]
+    return (numbers(hashes) if any(hashes) else None,)
+
+
+def _parts(messages: list[Any]) -> tuple[str | None, ...]:
+    """The parameters for parts of accounts that send all or none; None when there are none."""
+    if not any(m.part is not None and m.account.rules.all_parts for m in messages):
+        return (None,) * 4
+    keys, numbers_, totals, upstreams = [], [], [], []
+    for m in messages:
+        wanted = m.part is not None and m.account.rules.all_parts
+        keys.append(m.part_key if wanted else "")
+        numbers_.append(m.part.part if wanted else 0)
+        totals.append(m.part.total if wanted else 0)
+        bound = [u.id for u in m.upstreams if u.bound] if wanted else []
+        upstreams.append((bound or [m.upstreams[0].id])[0] if wanted else 0)
+    return texts(keys), numbers(numbers_), numbers(totals), numbers(upstreams)
 
 
 class Hold:
     """A message that is only known by its row, in the place of the flow's Message."""
 
-    __slots__ = ("account", "id")
+    __slots__ = ("account", "asked", "id")
 
     def __init__(self, message_id: int, account_id: int) -> None:
         self.id = message_id
+        self.asked = -1
         self.account = _AccountId(account_id)
 
 
@@ -80,6 +128,7 @@ class Settlement:
     __slots__ = (
         "back_micro",
         "body",
+        "cost_micro",
         "in_doubt",
         "late",
         "message",
@@ -105,6 +154,7 @@ class Settlement:
         in_doubt: bool = False,
         late: bool = False,
         reason: str | None = None,
+        cost_micro: int | None = None,
     ) -> None:
         self.message = message
         self.upstream_id = upstream_id
@@ -115,8 +165,10 @@ class Settlement:
         self.body = body
         """The body of the upstream's response."""
         self.released = released
-        """Gives back all of the price, or back_micro of it."""
+        """Gives back all of the price, or back_micro of it (which may be nothing)."""
         self.back_micro = back_micro
+        self.cost_micro = cost_micro
+        """What the upstream takes for it, where that is known."""
         self.in_doubt = in_doubt
         self.late = late
         """The message was in doubt before, and its client has been answered."""
@@ -150,6 +202,8 @@ async def settle(
         numbers([s.upstream_id or 0 for s in charged]),
         texts([s.smsc_message_id for s in charged]),
         texts([s.receipt_key or "" for s in charged]),
+        numbers([s.message.asked for s in charged]),
+        numbers([-1 if s.cost_micro is None else s.cost_micro for s in charged]),
         [s.message.id for s in back],
         [s.message.account.id for s in back],
         [s.upstream_id for s in back],
@@ -166,5 +220,19 @@ async def settle(
         [s.message.id for s in late],
         [s.message.account.id for s in late],
         late_resolution,
+    )
+    return set(released)
+
+
+async def release(connection: Any, mint: IdMint, due: list[tuple[int, int]]) -> set[int]:
+    """Give back what stands in release_due: (account_id, message_id).  Repeatable.
+
+    Returns the ids of the messages whose credit was given back by this call.
+    """
+    released: list[int] = await connection.fetchval(
+        "SELECT release_batch($1::bigint[], $2::bigint[], $3::bigint[])",
+        [message_id for _, message_id in due],
+        [account_id for account_id, _ in due],
+        mint.mint(len(due)),
     )
     return set(released)

@@ -15,6 +15,7 @@ ByAccount = list[tuple[int, int]]
 _MARGIN_S = 30.0
 """On top of the longest wait: the clocks of several proxies differ a little."""
 _DOUBTS_AT_ONCE = 1000
+_DUE_AT_ONCE = 5000
 _STEP = 3_600_000_000 << NODE_BITS
 """An hour, in ids."""
 _STEPS_MAX = 100
@@ -48,22 +49,23 @@ async def resolve_old_doubts(
 ) -> ByAccount:
     """Charge or release what is in doubt for longer than `after_s`; returns how many, whose."""
     rows = await connection.fetch(
-        "SELECT account_id, message_id, upstream_id FROM in_doubt WHERE resolved_at IS NULL"
-        " AND since < now() - $1 * interval '1 second' ORDER BY since LIMIT $2",
+        "SELECT d.account_id, d.message_id, d.upstream_id, a.charge_on::text"
+        " FROM in_doubt d JOIN account a ON a.id = d.account_id WHERE d.resolved_at IS NULL"
+        " AND d.since < now() - $1 * interval '1 second' ORDER BY d.since LIMIT $2",
         after_s,
         _DOUBTS_AT_ONCE,
     )
     if not rows:
         return []
-    released = policy == "release"
+    release = policy == "release"
     settlements = [
         Settlement(
             Hold(row["message_id"], row["account_id"]),
             row["upstream_id"],
             0,
-            released=released,
+            released=release and row["charge_on"] != "submit",
             late=True,
-            reason="in doubt for too long" if released else None,
+            reason="in doubt for too long" if release else None,
         )
         for row in rows
     ]
@@ -85,6 +87,25 @@ async def forget_uncharged(connection: Any) -> None:
     await connection.execute(
         "DELETE FROM uncharged WHERE message_id < id_from_time(now() - interval '1 day')"
     )
+
+
+async def overdue_receipts(connection: Any) -> list[tuple[int, int]]:
+    """End the wait for receipts that did not come in time, as each account's rule says.
+
+    Returns what is due for release: (account_id, message_id), also what a crash left.
+    """
+    # Not execute(), which has it planned each time, for every partition.
+    await connection.fetch(load("overdue_receipts"))
+    rows = await connection.fetch(
+        "SELECT account_id, message_id FROM release_due LIMIT $1", _DUE_AT_ONCE
+    )
+    return [(row["account_id"], row["message_id"]) for row in rows]
+
+
+async def free_reservations(connection: Any) -> None:
+    """Credit reserved for the parts of messages whose parts stopped coming is free again."""
+    async with connection.transaction():
+        await connection.execute(load("free_reservations"))
 
 
 async def doubts(connection: Any) -> tuple[int, int, float]:

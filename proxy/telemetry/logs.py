@@ -19,7 +19,12 @@ from proxy.config import LoggingSettings
 _MASK_WHOLE_BELOW: Final = 9
 
 # What libraries say at these levels is news; below them it is their own housekeeping.
-_LIBRARY_LEVELS: Final = {"uvicorn": logging.WARNING, "asyncio": logging.WARNING}
+_LIBRARY_LEVELS: Final = {
+    "uvicorn": logging.WARNING,
+    "asyncio": logging.WARNING,
+    "httpx": logging.WARNING,  # would name the whole URL of each request, secrets included
+    "httpcore": logging.WARNING,
+}
 
 
 class Numbers:

@@ -63,6 +63,12 @@ HELD_CREDITS = _gauge("held_credits", "Credits taken for messages that have no o
 IN_DOUBT_MESSAGES = _gauge("in_doubt_messages", "Messages of which nobody knows the outcome")
 IN_DOUBT_CREDITS = _gauge("in_doubt_credits", "Credits taken for messages in doubt")
 IN_DOUBT_OLDEST_SECONDS = _gauge("in_doubt_oldest_seconds", "Age of the oldest message in doubt")
+LOW_BALANCE_WARNINGS = _counter(
+    "low_balance_warnings_total", "Thresholds crossed: absolute, hours or zero", "kind"
+)
+ACCOUNTS_LOW = _gauge("accounts_low", "Accounts at or below one of their thresholds")
+ACCOUNTS_EMPTY = _gauge("accounts_empty", "Accounts that had credit and have none left to spend")
+WEBHOOKS = _counter("webhooks_total", "Attempts to send a webhook by how they ended", "result")
 
 # --- The ledger.  lane: which group commit, for example "charge" or "settle".
 COMMIT_MESSAGES = _histogram(

@@ -10,8 +10,9 @@ from support.esme import BIND_RX, UNBIND, Esme, Received
 from support.faults import carrier, client_of, proxy_on
 from support.waiting import eventually
 
+from proxy.credit.account_keys import changes_from_text
 from proxy.links import connection as link_connection
-from proxy.store import accounts
+from proxy.store import account_values, accounts
 
 DELIVERED = "SELECT count(*) FROM delivered WHERE state = 'delivered'"
 
@@ -35,7 +36,7 @@ class Picky(Esme):
 async def set_values(books: Books, name: str, **values: str) -> None:
     """As `account set` does."""
     async with books.pool.acquire() as connection:
-        await accounts.set_values(connection, name, accounts.changes_from_text(values))
+        await account_values.set_values(connection, name, changes_from_text(values), by="test")
 
 
 async def test_messages_of_a_client_that_vanished_are_settled(database_url: str) -> None:
@@ -176,7 +177,7 @@ async def test_an_account_that_is_disabled_is_asked_to_leave_and_charged_nothing
         await esme.bind()
         assert (await esme.submit()).status == 0
         async with books.pool.acquire() as connection:
-            await accounts.set_enabled(connection, "demo", False)
+            await accounts.set_enabled(connection, "demo", False, by="test")
         await esme.wait(lambda: any(r.command_id == UNBIND for r in esme.received))
         # It does not leave at once, and sends on.
         assert (await esme.submit()).status == 0x45
@@ -184,7 +185,7 @@ async def test_an_account_that_is_disabled_is_asked_to_leave_and_charged_nothing
         assert len(smsc.submits) == 1
         assert (await again.bind()).status == 0x0D
         async with books.pool.acquire() as connection:
-            await accounts.set_enabled(connection, "demo", True)
+            await accounts.set_enabled(connection, "demo", True, by="test")
         async with client_of(proxy) as back:
             assert (await back.bind()).status == 0
             assert (await back.submit()).status == 0

@@ -188,7 +188,7 @@ async def test_a_generic_nack_is_a_refusal(database_url: str) -> None:
 async def test_an_upstream_that_refuses_binds_is_asked_less_and_less(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app, "_READY_S", 0.01)
+    monkeypatch.setattr(app, "READY_S", 0.01)
     quick = {"reconnect_min_s": 0.02, "reconnect_max_s": 0.2}
     with capture_logs() as logs:
         async with carrier() as smsc, open_books(database_url) as books:

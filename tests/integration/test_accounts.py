@@ -8,16 +8,9 @@ from typing import Any
 
 import pytest
 
-from proxy.store import accounts, history
-from proxy.store.accounts import (
-    AccountChanges,
-    Changed,
-    Created,
-    NameTaken,
-    NotFound,
-    SystemIdTaken,
-    changes_from_text,
-)
+from proxy.credit.account_keys import AccountChanges, changes_from_text
+from proxy.store import account_values, accounts, history
+from proxy.store.accounts import Changed, Created, NameTaken, NotFound, SystemIdTaken
 from proxy.store.credit import Refused, add_credit
 from proxy.store.database import Database
 from proxy.store.ids import COMMAND_NODE, IdMint
@@ -53,8 +46,8 @@ async def test_an_account_comes_with_a_login_and_its_first_credits(conn: Any) ->
     login = await accounts.find_login(conn, "bob")
     assert login is not None
     assert (login.account_id, login.login_id) == (created.account_id, created.login_id)
-    assert (login.account_name, login.enabled, login.max_binds) == ("bob", True, 16)
-    assert login.insufficient_status is None
+    assert (login.account_name, login.enabled, login.rules.max_binds) == ("bob", True, 16)
+    assert login.rules.insufficient_status is None
     assert verify_password(login.password_hash, "secret")
 
     [row] = await history.credit_log(conn, "bob")
@@ -101,9 +94,9 @@ async def test_an_account_may_have_several_logins(conn: Any) -> None:
     await create(conn, "bob")
     await create(conn, "eve")
     second = changes_from_text({"system_id": "bob2", "password": "other"})
-    assert isinstance(await accounts.set_values(conn, "bob", second), Changed)
-    assert await accounts.set_values(conn, "eve", second) == SystemIdTaken("bob2")
-    assert await accounts.set_values(conn, "nobody", second) == NotFound("nobody")
+    assert isinstance(await account_values.set_values(conn, "bob", second, by="test"), Changed)
+    assert await account_values.set_values(conn, "eve", second, by="test") == SystemIdTaken("bob2")
+    assert await account_values.set_values(conn, "nobody", second, by="test") == NotFound("nobody")
 
     login = await accounts.find_login(conn, "bob2")
     assert login is not None and login.account_name == "bob"
@@ -120,25 +113,28 @@ async def test_values_are_set_together_or_not_at_all(conn: Any) -> None:
         "inbound": "4477*, 123,123",
         "password": "new",
     }
-    changed = await accounts.set_values(conn, "bob", changes_from_text(values))
+    changed = await account_values.set_values(conn, "bob", changes_from_text(values), by="test")
     assert isinstance(changed, Changed)
     login = await accounts.find_login(conn, "bob")
     assert login is not None
-    assert (login.max_binds, login.insufficient_status) == (3, 0x40B)
+    assert (login.rules.max_binds, login.rules.insufficient_status) == (3, 0x40B)
     assert verify_password(login.password_hash, "new")
     expected = [("123", login.account_id), ("4477*", login.account_id)]
     assert await accounts.all_inbound(conn) == expected
 
     await create(conn, "eve")
-    refused = await accounts.set_values(
-        conn, "eve", AccountChanges(max_binds=1, inbound=("9*", "123"))
+    refused = await account_values.set_values(
+        conn, "eve", AccountChanges({"max_binds": 1}, inbound=("9*", "123")), by="test"
     )
     assert isinstance(refused, Refused) and "'123' belongs to account 'bob'" in refused.reason
     eve = await history.account(conn, "eve")
     assert eve is not None and (eve["max_binds"], eve["inbound"]) == (16, [])
 
-    await accounts.set_values(
-        conn, "bob", changes_from_text({"inbound": "55*", "insufficient_status": "default"})
+    await account_values.set_values(
+        conn,
+        "bob",
+        changes_from_text({"inbound": "55*", "insufficient_status": "default"}),
+        by="test",
     )
     bob = await history.account(conn, "bob")
     assert bob is not None and bob["inbound"] == ["55*"]
@@ -147,37 +143,47 @@ async def test_values_are_set_together_or_not_at_all(conn: Any) -> None:
 
 async def test_a_credit_limit_below_the_debt_is_refused_with_the_debt(conn: Any) -> None:
     await create(conn, "bob")
-    await accounts.set_values(conn, "bob", AccountChanges(credit_limit_micro=5_000_000))
+    await account_values.set_values(
+        conn, "bob", AccountChanges({"credit_limit_micro": 5_000_000}), by="test"
+    )
     await add_credit(conn, "bob", -3_500_000, by="alice", mint=MINT)
-    refused = await accounts.set_values(conn, "bob", AccountChanges(credit_limit_micro=3_000_000))
+    refused = await account_values.set_values(
+        conn, "bob", AccountChanges({"credit_limit_micro": 3_000_000}), by="test"
+    )
     assert isinstance(refused, Refused) and "owes 3.5 credits" in refused.reason
-    exact = await accounts.set_values(conn, "bob", AccountChanges(credit_limit_micro=3_500_000))
+    exact = await account_values.set_values(
+        conn, "bob", AccountChanges({"credit_limit_micro": 3_500_000}), by="test"
+    )
     assert isinstance(exact, Changed)
 
 
 async def test_a_password_needs_to_know_its_login(conn: Any) -> None:
     await create(conn, "bob")
     new_login = AccountChanges(system_id="bob2", password="two")
-    assert isinstance(await accounts.set_values(conn, "bob", new_login), Changed)
-    ambiguous = await accounts.set_values(conn, "bob", AccountChanges(password="x"))
+    assert isinstance(await account_values.set_values(conn, "bob", new_login, by="test"), Changed)
+    ambiguous = await account_values.set_values(
+        conn, "bob", AccountChanges(password="x"), by="test"
+    )
     assert isinstance(ambiguous, Refused) and "bob, bob2" in ambiguous.reason
-    without = await accounts.set_values(conn, "bob", AccountChanges(system_id="bob3"))
+    without = await account_values.set_values(
+        conn, "bob", AccountChanges(system_id="bob3"), by="test"
+    )
     assert isinstance(without, Refused)
     again = AccountChanges(system_id="bob2", password="changed")
-    assert isinstance(await accounts.set_values(conn, "bob", again), Changed)
+    assert isinstance(await account_values.set_values(conn, "bob", again, by="test"), Changed)
     login = await accounts.find_login(conn, "bob2")
     assert login is not None and verify_password(login.password_hash, "changed")
     await create(conn, "eve")
-    assert await accounts.set_values(conn, "eve", again) == SystemIdTaken("bob2")
+    assert await account_values.set_values(conn, "eve", again, by="test") == SystemIdTaken("bob2")
 
 
 async def test_disable_and_enable(conn: Any) -> None:
     await create(conn, "bob")
     for enabled in (False, True):
-        assert isinstance(await accounts.set_enabled(conn, "bob", enabled), Changed)
+        assert isinstance(await accounts.set_enabled(conn, "bob", enabled, by="test"), Changed)
         login = await accounts.find_login(conn, "bob")
         assert login is not None and login.enabled is enabled
-    assert await accounts.set_enabled(conn, "nobody", True) == NotFound("nobody")
+    assert await accounts.set_enabled(conn, "nobody", True, by="test") == NotFound("nobody")
 
 
 async def test_every_change_is_told_to_the_proxies(conn: Any, database: Database) -> None:
@@ -189,9 +195,9 @@ async def test_every_change_is_told_to_the_proxies(conn: Any, database: Database
         )
         created = await create(conn, "bob")
         assert await asyncio.wait_for(heard.get(), 5) == str(created.account_id)
-        await accounts.set_enabled(conn, "bob", False)
+        await accounts.set_enabled(conn, "bob", False, by="test")
         assert await asyncio.wait_for(heard.get(), 5) == str(created.account_id)
-        await accounts.set_values(conn, "bob", AccountChanges(inbound=("44*",)))
+        await account_values.set_values(conn, "bob", AccountChanges(inbound=("44*",)), by="test")
         assert await asyncio.wait_for(heard.get(), 5) == str(created.account_id)
     finally:
         await listener.close()

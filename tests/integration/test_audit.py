@@ -6,17 +6,21 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import asyncpg
 import pytest
 
 from proxy.smpp.vocabulary import ESME_RTHROTTLED, ESME_RUNKNOWNERR, SUBMIT_SM
-from proxy.store import accounts
-from proxy.store.audit import CHECKS, audit
+from proxy.store import accounts, migrations
+from proxy.store.audit import CHECKS, WHOLE_LEDGER, audit
 from proxy.store.credit import add_credit
 from proxy.store.database import Database
 from proxy.store.ids import IdMint
-from proxy.store.ledger import Settlement, charge, settle
+from proxy.store.ledger import Settlement, charge, release, settle
+
+if TYPE_CHECKING:
+    from tests.conftest import Cluster
 
 MINT = IdMint(1)
 MICRO = 1_000_000
@@ -38,8 +42,8 @@ async def traffic(conn: Any) -> dict[str, int]:
     await add_credit(conn, "bob", 5 * MICRO, by="alice", key="invoice 7", mint=MINT)
     fates = ["charged", "released", "partly", "doubtful", "late", "held"]
     messages = [submit(made.account_id, made.login_id) for _ in fates]
-    _, balances, unusable = await charge(conn, MINT, messages)
-    assert None not in balances and not unusable
+    charged = await charge(conn, MINT, messages)
+    assert None not in charged.balances
     by_fate = dict(zip(fates, messages, strict=True))
     upstream_id = await conn.fetchval("INSERT INTO upstream (name) VALUES ('c') RETURNING id")
     doubts = [
@@ -65,9 +69,13 @@ def submit(account_id: int, login_id: int) -> Any:
         destination_addr="447700900123",
         segments=2,
         price_micro=2 * MICRO,
+        price_id=1,
         esm_class=0,
         data_coding=0,
         registered_delivery=0,
+        retry_hash=0,
+        part=None,
+        asked=-1,
     )
 
 
@@ -185,6 +193,79 @@ SPOILED = {
         "UPDATE credit_key SET ledger_id = 1",
         ("key", "bob", "its row for nothing"),
     ),
+    "grants have less": (
+        "UPDATE account SET granted_micro = 2, next_expiry_at = now() WHERE name = 'bob';"
+        " INSERT INTO credit_grant (id, account_id, amount_micro, left_micro, expires_at)"
+        f" SELECT 1, {BOB}, 5, 1, now() UNION SELECT 2, {BOB}, 5, 0, now()",
+        ("grant", "bob", "0.000002 credits expire one day, but its grants have"),
+    ),
+    "no grants": (
+        "UPDATE account SET granted_micro = 1 WHERE name = 'eve'",
+        ("grant", "eve", "0.000001 credits expire one day, but its grants have"),
+    ),
+    "reserved for nothing": (
+        "UPDATE account SET reserved_micro = 1 WHERE name = 'bob'",
+        ("reserved", "bob", "0.000001 credits are reserved, for concatenated messages 0"),
+    ),
+    "not reserved": (
+        "INSERT INTO long_message (account_id, key, upstream_id, seen, refused, reserved_micro,"
+        f" expires_at) SELECT {BOB}, 'k', 1, '{{{{}}}}', false, 1000000, now()",
+        ("reserved", "bob", "0 credits are reserved, for concatenated messages 1"),
+    ),
+    "plan that granted nothing": (
+        "INSERT INTO plan (name, amount_micro, every) VALUES ('small', 1, 'month');"
+        f" INSERT INTO plan_grant SELECT {BOB}, id, '2026-11-01', 1 FROM plan",
+        ("plan", "bob", "plan small for 2026-11-01: its ledger row 1 does not exist"),
+    ),
+    "plan that took": (
+        "INSERT INTO plan (name, amount_micro, every) VALUES ('small', 1, 'month');"
+        f" INSERT INTO plan_grant SELECT {BOB}, id, '2026-11-01', {{held}} FROM plan",
+        ("plan", "bob", "its ledger row {held} is no grant but use of -2"),
+    ),
+    "released and waiting": (
+        "UPDATE outcome SET awaits_receipt = true, asked = 1 WHERE message_id = {released}",
+        ("awaiting", "bob", "message {released} waits for its receipt, is released and gave back"),
+    ),
+    "given back in part and waiting": (
+        "UPDATE outcome SET awaits_receipt = true, asked = 1 WHERE message_id = {partly}",
+        ("awaiting", "bob", "{partly} waits for its receipt, is charged and gave back 1"),
+    ),
+    "nobody knows who asked": (
+        "UPDATE outcome SET awaits_receipt = true WHERE message_id = {charged}",
+        ("awaiting", "bob", "{charged} waits for its receipt, and nobody knows who asked"),
+    ),
+    "used changed": (
+        "UPDATE account SET used_micro = used_micro - 1 WHERE name = 'bob'",
+        ("used", "bob", "used 8.999999, but its rows of use and refund sum to 9"),
+    ),
+    "used nothing": (
+        "UPDATE account SET used_micro = 1 WHERE name = 'eve'",
+        ("used", "eve", "used 0.000001, but its rows of use and refund sum to 0"),
+    ),
+    "price list changed": (
+        "UPDATE price SET price_micro = 3000000",
+        ("price", "bob", "{held} has the price 2, but 2 segments at price 1 are 6"),
+    ),
+    "more segments than were paid for": (
+        "UPDATE message SET segments = 3, command_id = 259 WHERE id = {held}",
+        ("price", "bob", "{held} has the price 2, but 3 segments at price 1 are 3"),
+    ),
+    "price of no list": (
+        "UPDATE message SET price_id = 77 WHERE id = {held}",
+        ("price", "bob", "message {held} names price 77, which does not exist"),
+    ),
+    "not for sale": (
+        "UPDATE price SET price_micro = NULL",
+        ("price", "bob", "message {held} names price 1, which is not for sale"),
+    ),
+    "sealed day changed": (
+        "INSERT INTO sealed_day (day, rows, hash)"
+        " VALUES (date '2026-01-01', 1, sha256('what it was'))",
+        (
+            *("seal", WHOLE_LEDGER),
+            "the ledger of 2026-01-01 has changed since it was sealed: 1 rows then, 0 now",
+        ),
+    ),
 }
 
 
@@ -204,6 +285,104 @@ async def test_what_is_spoiled_is_found(conn: Any, how: str) -> None:
 
 def test_every_check_is_provoked() -> None:
     assert {expected[0] for _, expected in SPOILED.values()} == set(CHECKS)
+
+
+async def test_every_way_to_charge_leaves_the_books_right(conn: Any) -> None:
+    """What 0004 writes: none of it is a fault."""
+    made = await accounts.create(
+        conn, "bob", password="p", credit_micro=20 * MICRO, by="alice", mint=MINT
+    )
+    assert isinstance(made, accounts.Created)
+    bob = made.account_id
+    upstream_id = await conn.fetchval("INSERT INTO upstream (name) VALUES ('c') RETURNING id")
+
+    async def grant(days: int) -> None:
+        await conn.fetchval(
+            "SELECT grant_credit($1, $2, $3, now() + make_interval(days => $4), 'alice', NULL)",
+            bob,
+            MINT.mint(1)[0],
+            3 * MICRO,
+            days,
+        )
+
+    await grant(1)
+    await grant(2)
+    sent = [submit(bob, made.login_id) for _ in range(6)]
+    assert None not in (await charge(conn, MINT, sent)).balances
+    assert await conn.fetchval("SELECT granted_micro FROM account WHERE id = $1", bob) == 0
+    assert await audit(conn) == []
+
+    # Charged on delivery: two wait, one of them is released.
+    sent[0].asked, sent[1].asked = 0, 1
+    await settle(conn, MINT, [Settlement(m, upstream_id, 0, cost_micro=7) for m in sent[:2]])
+    await conn.execute("INSERT INTO release_due VALUES ($1, $2, 'UNDELIV')", bob, sent[0].id)
+    assert await audit(conn) == []
+    assert await release(conn, MINT, [(bob, sent[0].id)]) == {sent[0].id}
+    assert await audit(conn) == []
+
+    # Charged though the upstream refused it, given back in part, and as a whole.
+    await settle(
+        conn,
+        MINT,
+        [
+            Settlement(sent[2], upstream_id, ESME_RTHROTTLED, released=True, back_micro=0),
+            Settlement(sent[3], upstream_id, 0, released=True, back_micro=MICRO),
+            Settlement(sent[4], upstream_id, ESME_RTHROTTLED, released=True),
+        ],
+    )
+    outcome = await conn.fetchrow("SELECT * FROM outcome WHERE message_id = $1", sent[2].id)
+    assert (outcome["state"], outcome["command_status"]) == ("charged", ESME_RTHROTTLED)
+    assert await audit(conn) == []
+
+    # One part of three: the price of the others is reserved.
+    part = submit(bob, made.login_id)
+    part.account.rules = SimpleNamespace(all_parts=True)
+    part.part, part.part_key = SimpleNamespace(part=1, total=3), "k"
+    part.upstreams = [SimpleNamespace(id=upstream_id, bound=True)]
+    assert None not in (await charge(conn, MINT, [part])).balances
+    assert await conn.fetchval("SELECT reserved_micro FROM account WHERE id = $1", bob) > 0
+    assert await audit(conn) == []
+
+    await grant(1)
+    assert await conn.fetchval("SELECT expire_grants($1, now() + interval '2 days')", bob) > 0
+    assert await audit(conn) == []
+
+
+async def test_what_was_used_before_it_was_counted(postgres: Cluster) -> None:
+    """A database of the version before: 0003 begins to count at 0."""
+    async with postgres.fresh("template1") as url:
+        conn = await asyncpg.connect(url)
+        try:
+            first = migrations.migrations()[:2]
+            await conn.execute(migrations._CREATE_TABLE)
+            for one in first:
+                await conn.execute(one.sql)
+                await conn.execute(
+                    "INSERT INTO migration (version, name, checksum) VALUES ($1, $2, $3)",
+                    one.version,
+                    one.name,
+                    one.checksum,
+                )
+            await conn.execute(
+                "INSERT INTO account (name, balance_micro) VALUES ('bob', 93), ('eve', 5);"
+                " INSERT INTO ledger (id, account_id, operation, counter, amount_micro,"
+                " balance_micro) SELECT id_from_time(now()) + n, a, op::operation, 'sold', m, 0"
+                " FROM (VALUES (1, 1, 'add', 100), (2, 1, 'use', -10), (3, 1, 'refund', 3),"
+                " (4, 2, 'add', 5)) AS l(n, a, op, m)"
+            )
+            assert await migrations.migrate(conn)
+            assert await conn.fetchval("SELECT used_micro FROM account WHERE name = 'bob'") == 0
+            rows = await conn.fetch("SELECT account_id, used_micro FROM used_before")
+            assert [tuple(row) for row in rows] == [(1, 7)]
+            assert [f for f in await audit(conn) if f.check == "used"] == []
+            await conn.execute("UPDATE account SET used_micro = used_micro + 1")
+            found = [f.detail for f in await audit(conn) if f.check == "used"]
+            assert sorted(found) == [
+                "used 0.000001, but its rows of use and refund sum to 0",
+                "used 0.000001, but its rows of use and refund sum to 0",
+            ]
+        finally:
+            await conn.close()
 
 
 async def test_it_is_right_while_traffic_flows(database: Database) -> None:

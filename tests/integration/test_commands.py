@@ -15,10 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.messages import bare_message
 
 from proxy.config import DatabaseSettings
 from proxy.smpp.vocabulary import ESME_RTHROTTLED, ESME_RUNKNOWNERR, SUBMIT_SM
@@ -47,6 +47,13 @@ COMMANDS = [
     "credit",
     "credit add",
     "credit log",
+    "plan",
+    "plan add",
+    "plan list",
+    "plan assign",
+    "plan end",
+    "plan remove",
+    "statement",
     "messages",
     "message",
     "events",
@@ -68,8 +75,14 @@ WRONG_USAGE = [
     "credit add eve much",
     "credit add eve 0.0000001",
     "credit add eve 5 --nonsense",
+    "credit add eve 5 --expires tomorrow",
     "credit log eve --limit 0",
+    "plan add gold --credits 5",
+    "plan add gold --credits 5 --every year",
     "credit log eve --since yesterday",
+    "statement",
+    "statement eve --by colour",
+    "statement eve --from yesterday",
     "message abc",
     "messages --state lost",
     "events --severity loud",
@@ -150,7 +163,7 @@ def test_every_command_has_help(commands: Commands) -> None:
     def ask(command: str) -> None:
         out = commands.run(*command.split(), "--help")
         assert out.startswith("Usage: smpp-proxy"), out
-        if command not in {"", "account", "credit", "simulate", "simulate smsc"}:
+        if command not in {"", "account", "credit", "plan", "simulate", "simulate smsc"}:
             assert "--config FILE" in out
 
     at_once(ask, COMMANDS)
@@ -222,6 +235,7 @@ def test_unknown_names_are_refused(commands: Commands) -> None:
         ("credit", "add", "nobody", "1"),
         ("credit", "log", "nobody"),
         ("messages", "nobody"),
+        ("statement", "nobody"),
     ):
         assert commands.run(*arguments, status=1) == "there is no account 'nobody'"
     assert commands.run("message", "1", status=1) == "there is no message 1"
@@ -233,17 +247,14 @@ async def send_messages(commands: Commands) -> dict[str, int]:
     async with commands.database() as conn:
         login = await conn.fetchrow("SELECT id, account_id FROM login WHERE system_id = 'sender'")
         messages = {
-            fate: SimpleNamespace(
-                id=0,
-                account=SimpleNamespace(id=login["account_id"]),
+            fate: bare_message(
+                login["account_id"],
+                2 * MICRO,
                 login_id=login["id"],
                 command_id=SUBMIT_SM,
                 source_addr="me\x1b[2J",
                 destination_addr=destination,
                 segments=2,
-                price_micro=2 * MICRO,
-                esm_class=0,
-                data_coding=0,
                 registered_delivery=1,
             )
             for fate, destination in (("sent", "111"), ("refused", "222,333"), ("late", "444"))
@@ -316,6 +327,7 @@ def test_events_are_followed(commands: Commands) -> None:
     commands.run("account", "add", "watched", "--password", "p", "--credits", "1")
     process = commands.start("events", "--follow", "--json", "--account", "watched")
     assert process.stdout is not None
+    assert json.loads(process.stdout.readline())["text"].startswith("Account created by")
     assert json.loads(process.stdout.readline())["text"].startswith("Credits added: 1 by")
     commands.run("credit", "add", "watched", "7")
     assert json.loads(process.stdout.readline())["text"].startswith("Credits added: 7 by")

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from proxy.credit.account_keys import AccountChanges
 from proxy.credit.money import MAX_MICRO
-from proxy.store import accounts, history
-from proxy.store.accounts import AccountChanges
+from proxy.store import account_values, history
 from proxy.store.audit import audit
 from proxy.store.credit import Added, Exists, Refused, add_credit
 from proxy.store.database import Database
@@ -86,7 +86,9 @@ async def test_credits_are_removed_down_to_the_floor(conn: Any) -> None:
     assert await balance(conn, name) == 0
     assert await add(conn, name, -1) == Refused("no credits are left")
 
-    await accounts.set_values(conn, name, AccountChanges(credit_limit_micro=2 * MICRO))
+    await account_values.set_values(
+        conn, name, AccountChanges({"credit_limit_micro": 2 * MICRO}), by="test"
+    )
     assert await add(conn, name, -2 * MICRO - 1) == Refused("only 2 credits can be removed")
     assert isinstance(await add(conn, name, -2 * MICRO), Added)
     assert await balance(conn, name) == -2 * MICRO

@@ -5,17 +5,27 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import httpx
 import pytest
 import pytest_asyncio
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
+from support.api import context_of
 
 from proxy.admin.http import HttpServer
-from proxy.config import HttpSettings
+from proxy.config import HttpSettings, Settings
 from proxy.telemetry.metrics import REFUSALS
+
+
+def http_server(
+    port: int, *, host: str = "127.0.0.1", readiness: Callable[[], dict[str, bool]] = dict
+) -> HttpServer:
+    database: Any = None  # nothing here needs one
+    settings = Settings(http=HttpSettings(host=host, port=port))
+    return HttpServer(context_of(database, settings=settings, readiness=readiness))
 
 
 @pytest.fixture
@@ -25,7 +35,7 @@ def checks() -> dict[str, bool]:
 
 @pytest_asyncio.fixture
 async def client(checks: dict[str, bool]) -> AsyncIterator[httpx.AsyncClient]:
-    server = HttpServer(HttpSettings(port=0), lambda: checks)
+    server = http_server(0, readiness=lambda: checks)
     port = await server.start()
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as opened:
         yield opened
@@ -74,19 +84,19 @@ async def test_a_port_in_use_is_a_clear_error(client: httpx.AsyncClient) -> None
     port = client.base_url.port
     assert port is not None
     with pytest.raises(OSError, match=rf"HTTP cannot listen on 127\.0\.0\.1 port {port}: Address"):
-        await HttpServer(HttpSettings(port=port), dict).start()
+        await http_server(port).start()
 
 
 async def test_an_unknown_host_is_a_clear_error() -> None:
     with pytest.raises(OSError, match=r"HTTP cannot listen on no-such-host\.invalid port 0"):
-        await HttpServer(HttpSettings(host="no-such-host.invalid", port=0), dict).start()
+        await http_server(0, host="no-such-host.invalid").start()
 
 
 async def test_signal_handlers_stay_the_proxys() -> None:
     loop = asyncio.get_running_loop()
     signalled = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, signalled.set)
-    server = HttpServer(HttpSettings(port=0), dict)
+    server = http_server(0)
     port = await server.start()
     try:
         os.kill(os.getpid(), signal.SIGTERM)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from support.messages import MICRO, bare_message
 
 from proxy.store import ledger
 from proxy.store.audit import audit
 from proxy.store.database import Database
 from proxy.store.ids import IdMint
-from proxy.store.ledger import Settlement
-
-MICRO = 1_000_000
+from proxy.store.ledger import REASONS, Charged, Settlement
 
 
 @pytest.fixture
@@ -40,20 +38,15 @@ async def add(connection: Any, name: str, credits: int, enabled: bool = True) ->
 
 
 def messages(account_id: int, *credits: int) -> list[Any]:
+    return [bare_message(account_id, price * MICRO, segments=price) for price in credits]
+
+
+def refused_with(charged: Charged, reason: str) -> list[Any]:
+    refusals = charged.refusals or [None] * len(charged.messages)
     return [
-        SimpleNamespace(
-            account=SimpleNamespace(id=account_id),
-            login_id=1,
-            command_id=4,
-            source_addr="1",
-            destination_addr="2",
-            segments=price,
-            price_micro=price * MICRO,
-            esm_class=0,
-            data_coding=0,
-            registered_delivery=0,
-        )
-        for price in credits
+        m
+        for m, number in zip(charged.messages, refusals, strict=True)
+        if number is not None and REASONS[number] == reason
     ]
 
 
@@ -64,12 +57,16 @@ async def test_admission_in_order_of_arrival_per_account(database: Database, min
         off = await add(connection, "off", 100, enabled=False)
         a, b, c = messages(rich, 1, 2), messages(poor, 2, 2, 1, 1), messages(off, 1, 1, 1)
         mixed = [c[0], b[0], a[0], c[1], b[1], b[2], a[1], b[3], c[2], *messages(999, 1)]
-        ordered, balances, unusable = await ledger.charge(connection, mint, mixed)
+        charged = await ledger.charge(connection, mint, mixed)
+        ordered, balances = charged.messages, charged.balances
         after = {id(m): balance for m, balance in zip(ordered, balances, strict=True)}
         assert [after[id(m)] for m in a] == [99 * MICRO, 97 * MICRO]
         assert [after[id(m)] for m in b] == [1 * MICRO, None, 0, None]
         assert [after[id(m)] for m in c] == [None] * 3
-        assert unusable == {off, 999}
+        unusable = refused_with(charged, "account_disabled")
+        assert {m.account.id for m in unusable} == {off, 999} and len(unusable) == 4
+        assert refused_with(charged, "insufficient_credits") == [b[1], b[3]]
+        assert charged.available[rich] == 97 * MICRO and charged.available[poor] == 0
         rows = await connection.fetch("SELECT account_id, count(*) FROM message GROUP BY 1")
         assert {r[0]: r[1] for r in rows} == {rich: 2, poor: 2}
         assert await audit(connection) == []
@@ -83,9 +80,10 @@ async def test_a_disabled_account_disturbs_nobody(
         first = await add(connection, "first", 5, enabled=position != 0)
         second = await add(connection, "second", 5, enabled=position != 1)
         batch = messages(first, 1, 1, 1) + messages(second, 1, 1)
-        _, balances, unusable = await ledger.charge(connection, mint, batch)
-        assert len(balances) == 5
-        assert unusable == {(first, second)[position]}
+        charged = await ledger.charge(connection, mint, batch)
+        assert len(charged.balances) == 5
+        unusable = refused_with(charged, "account_disabled")
+        assert {m.account.id for m in unusable} == {(first, second)[position]}
         assert await audit(connection) == []
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Any
@@ -19,8 +19,11 @@ from proxy.config import (
     SmppSettings,
     UpstreamSettings,
 )
+from proxy.credit.account_keys import changes_from_text
+from proxy.credit.money import micro_from_text
+from proxy.credit.price_rows import PriceRow
 from proxy.simulator.smsc import SimulatedSmsc, SmscOptions
-from proxy.store import accounts, credit
+from proxy.store import account_values, accounts, credit, tariffs
 from proxy.store.audit import audit
 from proxy.store.ids import COMMAND_NODE, IdMint
 
@@ -57,9 +60,28 @@ class Running:
                 mint=self.mint,
             )
             for key, value in values.items():
-                changes = accounts.changes_from_text({key: str(value)})
-                await accounts.set_values(connection, name, changes)
+                changes = changes_from_text({key: str(value)})
+                outcome = await account_values.set_values(connection, name, changes, by="test")
+                assert isinstance(outcome, accounts.Changed), outcome
         return int(await self.fetchval("SELECT id FROM account WHERE name = $1", name))
+
+    async def set_account(self, name: str = "demo", **values: object) -> None:
+        """As `account set`; returns once the proxy knows."""
+        changes = changes_from_text({key: str(value) for key, value in values.items()})
+        async with self.proxy.database.pool.acquire() as connection:
+            outcome = await account_values.set_values(connection, name, changes, by="test")
+            assert isinstance(outcome, accounts.Changed), outcome
+        await self.proxy.refresh.once()
+
+    async def set_prices(self, tariff: str, *prices: tuple[str, str, str | None]) -> None:
+        """(prefix, service, price in credits; None: not sold) as all of a tariff's rows."""
+        rows = [
+            PriceRow(prefix, service, None if price is None else micro_from_text(price))
+            for prefix, service, price in prices
+        ]
+        async with self.proxy.database.pool.acquire() as connection:
+            await tariffs.import_prices(connection, tariff, rows, by="test")
+        await self.proxy.refresh.once()
 
     async def add_credit(self, name: str, credits: int) -> None:
         """Top up."""
@@ -112,11 +134,16 @@ async def running_proxy(
     smpp: dict[str, Any] | None = None,
     upstream: dict[str, Any] | None = None,
     delivery: dict[str, Any] | None = None,
+    http: dict[str, Any] | None = None,
     smsc: SimulatedSmsc | None = None,
+    also: Sequence[SimulatedSmsc] = (),
     credits: int = 100,
     **sections: Any,
 ) -> AsyncIterator[Running]:
-    """A proxy with account demo/demo and one carrier; stopped (drained) at the end."""
+    """A proxy with account demo/demo and one carrier; stopped (drained) at the end.
+
+    The carriers in `also` are second to it.
+    """
     own_smsc = smsc is None
     if smsc is None:
         smsc = SimulatedSmsc(options or SmscOptions(receipt_delay_s=0.0))
@@ -124,9 +151,12 @@ async def running_proxy(
     settings = Settings(
         database=DatabaseSettings(url=database_url),
         smpp=SmppSettings(**{"port": 0, **(smpp or {})}),
-        http=HttpSettings(enabled=False),
+        http=HttpSettings(**{"enabled": False, "port": 0, **(http or {})}),
         delivery=DeliverySettings(**{"retry_min_s": 0.05, **(delivery or {})}),
-        upstream=[upstream_settings(smsc, **(upstream or {}))],
+        upstream=[
+            upstream_settings(smsc, **(upstream or {})),
+            *(upstream_settings(other, name=f"also{i}") for i, other in enumerate(also)),
+        ],
         **sections,
     )
     proxy = Proxy(settings)

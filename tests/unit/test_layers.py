@@ -26,7 +26,7 @@ LAYER = {
     "telemetry": 1,
     "config": 0,
 }  # fmt: skip
-PART_OF = {"config_warnings": "config"}
+PART_OF = {"serve": "app"}
 """A file beside the package (or file) that it is a part of."""
 FILE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 60

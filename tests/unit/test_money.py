@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.credit.money import MAX_MICRO, micro_from_text, text_from_micro
-from proxy.credit.tariff import price_micro
 
 AMOUNTS = st.integers(-MAX_MICRO, MAX_MICRO)
 
@@ -80,8 +79,3 @@ def test_any_text_is_exactly_an_amount_or_refused(text: str) -> None:
         return
     assert abs(micro) <= MAX_MICRO
     assert Decimal(text.strip()) == Decimal(micro).scaleb(-6)
-
-
-@pytest.mark.parametrize("segments", [1, 2, 254 * 3])
-def test_a_segment_costs_a_credit(segments: int) -> None:
-    assert price_micro(segments) == segments * 1_000_000

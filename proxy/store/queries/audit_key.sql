@@ -5,5 +5,5 @@ SELECT a.name AS account,
 FROM credit_key k
 JOIN account a ON a.id = k.account_id
 LEFT JOIN ledger l ON l.account_id = k.account_id AND l.id = k.ledger_id
-WHERE l.amount_micro IS DISTINCT FROM k.amount_micro OR l.operation <> 'add'
+WHERE l.amount_micro IS DISTINCT FROM k.amount_micro OR l.operation NOT IN ('add', 'grant')
 LIMIT $1

@@ -1,8 +1,11 @@
 -- A receipt's source_addr is its message's destination, and the other way round.
 WITH candidate AS (
-    SELECT m.account_id, m.id AS message_id
+    SELECT m.account_id, m.id AS message_id,
+           CASE WHEN a.charge_on = 'delivery' AND m.command_id <> 33
+                THEN (m.registered_delivery & 3)::smallint END AS asked
     FROM in_doubt d
     JOIN message m ON m.account_id = d.account_id AND m.id = d.message_id
+    JOIN account a ON a.id = d.account_id
     WHERE d.resolved_at IS NULL AND (d.upstream_id = $1 OR d.upstream_id IS NULL)
       AND m.source_addr = $2 AND m.destination_addr = $3
     LIMIT 2
@@ -10,8 +13,9 @@ WITH candidate AS (
     SELECT * FROM candidate WHERE (SELECT count(*) FROM candidate) = 1
 ), ended AS (
     INSERT INTO outcome (message_id, account_id, state, command_status, upstream_id,
-                         smsc_message_id, reason)
-    SELECT message_id, account_id, 'charged', 0, $1, $4, 'receipt' FROM only_one
+                         smsc_message_id, reason, awaits_receipt, asked)
+    SELECT message_id, account_id, 'charged', 0, $1, $4, 'receipt', asked IS NOT NULL, asked
+    FROM only_one
     ON CONFLICT DO NOTHING
     RETURNING account_id, message_id
 )

@@ -159,17 +159,17 @@ def payload(text: bytes) -> bytes:
 
 def test_a_submit_sm_is_read() -> None:
     body = submit(b"hi", esm_class=0x40, data_coding=4)
-    assert read_submit_sm(body) == Submission("123", "4477", 0x40, 4, 0x11, 1, 1)
+    assert read_submit_sm(body) == Submission("123", "4477", 0x40, 4, 0x11, 1, 1, b"CMT", None)
 
 
 def test_a_data_sm_is_read() -> None:
     body = data_sm(payload(b"x" * 300), data_coding=4)
-    assert read_data_sm(body) == Submission("123", "4477", 0, 4, 1, 3, 1)
+    assert read_data_sm(body) == Submission("123", "4477", 0, 4, 1, 3, 1, b"", None)
 
 
 def test_a_submit_multi_is_read() -> None:
     body = multi([to(b"441"), to(b"442"), to(b"443")], b"x" * 161)
-    assert read_submit_multi(body) == Submission("123", "441,442,443", 0, 0, 1, 2, 3)
+    assert read_submit_multi(body) == Submission("123", "441,442,443", 0, 0, 1, 2, 3, b"", None)
 
 
 def test_addresses_may_be_latin_1() -> None:
@@ -313,7 +313,7 @@ def test_content_is_between_what_is_before_and_the_tlvs(text: bytes, before: byt
     [(b"", 0), (b"id", 0), (b"id\0", 0), (b"id\0\0", 0), (b"id\0\2rest", 2), (b"\0\1", 1)],
 )
 def test_refused_destinations(body: bytes, number: int) -> None:
-    assert refused_destinations(body) == number
+    assert len(refused_destinations(body)) == number
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""The web console at "/": pages for people, made on the server."""

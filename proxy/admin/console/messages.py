@@ -1,0 +1,94 @@
+"""The message history, of one account or all, and one message."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from starlette.responses import Response
+
+from proxy.admin.console.account_pages import account_of
+from proxy.admin.console.visit import Visit
+from proxy.store import console, history
+
+STATES: Final = {
+    "Credit": {
+        "held": "held",
+        "in_doubt": "in doubt",
+        "charged": "charged",
+        "released": "released",
+    },
+    "Receipt": {
+        "DELIVRD": "delivered",
+        "EXPIRED": "expired",
+        "DELETED": "deleted",
+        "UNDELIV": "undeliverable",
+        "REJECTD": "rejected",
+        "UNKNOWN": "unknown",
+    },
+}
+
+
+async def index(visit: Visit) -> Response:
+    """Of all accounts."""
+    return await _history(visit, "messages.html", account=None)
+
+
+async def of_account(visit: Visit) -> Response:
+    """Of one."""
+    return await _history(visit, "account_messages.html", account=await account_of(visit))
+
+
+async def _history(visit: Visit, template: str, *, account: dict[str, Any] | None) -> Response:
+    asked = {key: visit.param(key) for key in ("number", "id", "state", "from", "to")}
+    since, until = _time(asked["from"]), _time(asked["to"])
+    problem = ""
+    if (asked["from"] and since is None) or (asked["to"] and until is None):
+        problem = "A time is written like 2026-01-31T12:00."
+    search = console.MessageSearch(
+        account=account["name"] if account else visit.param("account"),
+        number=asked["number"],
+        message_id=asked["id"],
+        state=asked["state"],
+        since=since,
+        until=until,
+    )
+    before = visit.param("before")
+    page = await console.messages(visit.conn, search, _before(before))
+    kept = {key: value for key, value in asked.items() if value}
+    if account is None and visit.param("account"):
+        kept["account"] = visit.param("account")
+    return visit.page(
+        template,
+        account=account,
+        page=page,
+        asked=asked,
+        account_name=search.account,
+        states=STATES,
+        query=urlencode(kept),
+        before=before,
+        problem=problem,
+    )
+
+
+def _before(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else console.ID_MAX
+
+
+def _time(text: str) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(text)
+        return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+async def one(visit: Visit) -> Response:
+    """One message with everything that happened to it."""
+    text = visit.part("id")
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else console.ID_MAX
+    message = await history.message(visit.conn, min(number, console.ID_MAX))
+    if message is None:
+        visit.not_found(f"There is no message {text[:30]}.")
+    return visit.page("message.html", live="message_live.html", message=message)

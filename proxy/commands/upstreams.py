@@ -1,0 +1,110 @@
+"""smpp-proxy upstream …: the carriers, beside what the configuration says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from asyncpg import Connection
+
+from proxy.commands import common, output
+from proxy.commands.common import ConfigOption, JsonOption
+from proxy.store import upstreams
+from proxy.store.credit import Refused
+from proxy.store.history import Row
+
+app = common.new_app("Upstreams: pause and resume them, and say what they cost.")
+
+UpstreamArgument = Annotated[
+    str, typer.Argument(metavar="NAME", help="The upstream's name in the configuration.")
+]
+COLUMNS = {"name": "name", "cost_tariff": "cost tariff", "paused": "paused"}
+
+
+@app.command("list")
+def list_all(ctx: typer.Context, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """List every upstream that a proxy ever had."""
+    rows = common.with_database(common.settings_for(ctx, config), upstreams.list_upstreams)
+    if as_json:
+        output.print_json(rows)
+    else:
+        output.print_table(rows, COLUMNS)
+
+
+@app.command("pause")
+def pause(
+    ctx: typer.Context,
+    name: UpstreamArgument,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Give an upstream no new messages; it stays connected, and receipts still come."""
+    _set_paused(ctx, config, name, True, as_json)
+
+
+@app.command("resume")
+def resume(
+    ctx: typer.Context,
+    name: UpstreamArgument,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Give a paused upstream messages again."""
+    _set_paused(ctx, config, name, False, as_json)
+
+
+@app.command("cost")
+def cost(
+    ctx: typer.Context,
+    *,
+    name: UpstreamArgument,
+    tariff: Annotated[
+        str | None, typer.Argument(metavar="[TARIFF]", help="By which the carrier is paid.")
+    ] = None,
+    none: Annotated[bool, typer.Option("--none", help="Its cost is not known.")] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what an upstream costs, so that messages know their margin."""
+    if (tariff is None) != none:
+        raise typer.BadParameter("give a TARIFF, or --none")
+
+    async def change(conn: Connection) -> upstreams.Changed | Refused:
+        return await upstreams.set_upstream_cost(conn, name, tariff, by=common.actor())
+
+    _change(ctx, config, name, change, as_json)
+
+
+def _set_paused(
+    ctx: typer.Context, config: Path | None, name: str, paused: bool, as_json: bool
+) -> None:
+    async def change(conn: Connection) -> upstreams.Changed | Refused:
+        return await upstreams.set_upstream_paused(conn, name, paused, by=common.actor())
+
+    _change(ctx, config, name, change, as_json)
+
+
+def _change(
+    ctx: typer.Context,
+    config: Path | None,
+    name: str,
+    change: Callable[[Connection], Awaitable[upstreams.Changed | Refused]],
+    as_json: bool,
+) -> None:
+    """Change the upstream and print it as it is then."""
+
+    async def work(conn: Connection) -> Row:
+        outcome = await change(conn)
+        if isinstance(outcome, Refused):
+            common.refuse(outcome.reason)
+        row = await upstreams.upstream(conn, name)
+        assert row is not None  # upstreams are never removed
+        return row
+
+    row = common.with_database(common.settings_for(ctx, config), work, partitions=True)
+    if as_json:
+        output.print_json(row)
+    else:
+        output.print_record(row, list(COLUMNS))
