@@ -149,7 +149,7 @@ asyncio.run(main())
         subprocess.run([sys.executable, "-c", script], check=True)
 
     def add_ruled_account(self) -> None:
-        """`ruled`: a tariff of 5,000 prices, costs, every limit, and a plan whose credits expire."""
+        """`ruled`: a tariff of 5,000 prices, costs, limits, and a plan whose credits expire."""
         csv = self.directory / "prices.csv"
         prefixes = ["", "44", *(f"{n:05d}"[: 2 + n % 4] for n in range(100, 100_000, 3))]
         unique = list(dict.fromkeys(prefixes))[:5000]

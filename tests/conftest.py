@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -106,3 +107,10 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     await opened.open(wait=False)
     yield opened
     await opened.close()
+
+
+@pytest_asyncio.fixture
+async def conn(database: Database) -> AsyncIterator[Any]:
+    """A connection of its pool."""
+    async with database.pool.acquire() as connection:
+        yield connection

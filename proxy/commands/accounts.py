@@ -14,6 +14,8 @@ from proxy.config import Settings
 from proxy.credit.account_keys import KEYS, OTHER_KEYS, AccountChanges, changes_from_text
 from proxy.smpp.vocabulary import ESME_RMSGQFUL, ESME_RSYSERR, ESME_RTHROTTLED, ESME_RX_T_APPN
 from proxy.store import account_values, accounts, history
+from proxy.store.outcomes import NotFound
+from proxy.store.sql import Row
 
 app = common.new_app("Accounts: who may send, and who pays.")
 
@@ -55,7 +57,7 @@ def add(
         raise typer.BadParameter("the password is empty")
     settings = common.settings_for(ctx, config)
 
-    async def work(conn: Connection) -> history.Row:
+    async def work(conn: Connection) -> Row:
         outcome = await accounts.create(
             conn,
             name,
@@ -77,7 +79,7 @@ def add(
     _say_what_next(row, settings)
 
 
-def _say_what_next(row: history.Row, settings: Settings) -> None:
+def _say_what_next(row: Row, settings: Settings) -> None:
     name, system_id = row["name"], row["system_ids"][0]
     where = f"{settings.smpp.host}:{settings.smpp.port}"
     output.say(f"Account {name} is there, with {output.cell(row['balance'])} credits.")
@@ -115,7 +117,7 @@ def show(
 ) -> None:
     """Show one account."""
 
-    async def work(conn: Connection) -> history.Row:
+    async def work(conn: Connection) -> Row:
         return await _row(conn, name)
 
     _print(common.with_database(common.settings_for(ctx, config), work), as_json)
@@ -138,7 +140,7 @@ def set_values(
     """Change an account (the help is made from the list of keys)."""
     changes = _changes(values)
 
-    async def work(conn: Connection) -> history.Row:
+    async def work(conn: Connection) -> Row:
         outcome = await account_values.set_values(conn, name, changes, by=common.actor())
         if not isinstance(outcome, accounts.Changed):
             common.refuse(outcome.reason)
@@ -182,24 +184,24 @@ def disable(
     _print(_set_enabled(ctx, config, name, False), as_json)
 
 
-def _set_enabled(ctx: typer.Context, config: Path | None, name: str, enabled: bool) -> history.Row:
-    async def work(conn: Connection) -> history.Row:
+def _set_enabled(ctx: typer.Context, config: Path | None, name: str, enabled: bool) -> Row:
+    async def work(conn: Connection) -> Row:
         outcome = await accounts.set_enabled(conn, name, enabled, by=common.actor())
-        if isinstance(outcome, accounts.NotFound):
+        if isinstance(outcome, NotFound):
             common.refuse(outcome.reason)
         return await _row(conn, name)
 
     return common.with_database(common.settings_for(ctx, config), work)
 
 
-async def _row(conn: Connection, name: str) -> history.Row:
+async def _row(conn: Connection, name: str) -> Row:
     row = await history.account(conn, name)
     if row is None:
         common.refuse(f"there is no account {name!r}")
     return row
 
 
-def _print(row: history.Row, as_json: bool) -> None:
+def _print(row: Row, as_json: bool) -> None:
     if as_json:
         output.print_json(row)
         return

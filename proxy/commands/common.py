@@ -7,7 +7,7 @@ import getpass
 import os
 import re
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, NoReturn, TypeVar
 
@@ -19,6 +19,7 @@ from proxy import config as configuration
 from proxy.commands.output import note
 from proxy.config import ConfigError, Settings
 from proxy.credit.money import micro_from_text
+from proxy.credit.times import day_or_time, utc_time
 from proxy.store.database import UNREACHABLE, Database, DatabaseUnreachable
 from proxy.store.ids import COMMAND_NODE, IdMint
 from proxy.store.migrations import MigrationError, migrate, pending
@@ -146,6 +147,14 @@ def parse_credits(text: str) -> int:
         raise typer.BadParameter(str(error)) from None
 
 
+def parse_day_or_time(text: str) -> date | datetime:
+    """A day, or an ISO 8601 time; else a usage error."""
+    try:
+        return day_or_time(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
 _AGO = re.compile(r"(\d{1,6})([smhd])")
 _AGO_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -157,7 +166,7 @@ def parse_since(text: str) -> datetime:
         if ago:
             seconds = int(ago[1]) * _AGO_SECONDS[ago[2]]
             return datetime.now(UTC) - timedelta(seconds=seconds)
-        return datetime.fromisoformat(text).astimezone(UTC)
+        return utc_time(text, None)
     except (ValueError, OverflowError):
         raise typer.BadParameter(
             f"{text!r} is neither a time such as 2026-01-31T12:00 nor an age such as 15m"

@@ -14,6 +14,8 @@ from proxy.commands.common import ConfigOption, JsonOption, LimitOption, NameArg
 from proxy.credit.money import text_from_micro
 from proxy.credit.plans import expiry_of
 from proxy.store import credit, history
+from proxy.store.outcomes import Refused
+from proxy.store.sql import Row
 
 app = common.new_app("Credits: in and out, and where they went.")
 
@@ -26,20 +28,6 @@ COLUMNS = {
     "message_id": "message id",
     "note": "note",
 }
-
-
-def _parse_expiry(text: str) -> date:
-    """A day, or an exact time, until which credits can be used; else a usage error."""
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        pass
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(
-            f"{text!r} is neither a date such as 2026-12-31 nor a time such as 2026-12-31T18:00"
-        ) from None
 
 
 # An unknown option is taken for an argument here, so that -5 is an amount.
@@ -63,7 +51,7 @@ def add(
         date | None,
         typer.Option(
             "--expires",
-            parser=_parse_expiry,
+            parser=common.parse_day_or_time,
             metavar="DATE",
             help="What is left then expires: after that day (in the account's time zone), or at "
             "an ISO 8601 time.",
@@ -75,7 +63,7 @@ def add(
     """Add credits to an account, or remove them with a negative amount."""
     expires_at: datetime | None = None
 
-    async def work(conn: Connection) -> credit.Added | credit.Exists | credit.Refused:
+    async def work(conn: Connection) -> credit.Added | credit.Exists | Refused:
         nonlocal expires_at
         if expires is not None:
             expires_at = await _expires_at(conn, name, expires)
@@ -85,7 +73,7 @@ def add(
         )
 
     outcome = common.with_database(common.settings_for(ctx, config), work, partitions=True)
-    if isinstance(outcome, credit.Refused):
+    if isinstance(outcome, Refused):
         common.refuse(outcome.reason)
     if as_json:
         added = isinstance(outcome, credit.Added)
@@ -139,7 +127,7 @@ def log(
 ) -> None:
     """Every change of an account's credits, newest first."""
 
-    async def work(conn: Connection) -> list[history.Row]:
+    async def work(conn: Connection) -> list[Row]:
         rows = await history.credit_log(conn, name, since=since, limit=limit)
         if not rows and not await history.account_exists(conn, name):
             common.refuse(f"there is no account {name!r}")

@@ -13,6 +13,7 @@ from proxy.commands.advice import unreadable_files
 from proxy.commands.advice import warnings as warnings_about
 from proxy.commands.common import ConfigOption, JsonOption
 from proxy.config import ConfigError
+from proxy.credit.cells import printable
 from proxy.store.audit import audit as run_audit
 from proxy.store.migrations import migrate as run_migrations
 
@@ -79,7 +80,7 @@ def audit(ctx: typer.Context, config: ConfigOption = None, as_json: JsonOption =
         output.print_json([asdict(finding) for finding in findings])
     else:
         for finding in findings:
-            output.say(output.printable(f"{finding.check}: {finding.account}: {finding.detail}"))
+            output.say(printable(f"{finding.check}: {finding.account}: {finding.detail}"))
     if findings:
         common.refuse(f"the books do not balance: {len(findings)} findings")
     if not as_json:

@@ -12,6 +12,7 @@ from asyncpg import Connection
 from proxy.commands import common, output
 from proxy.commands.common import ConfigOption, JsonOption
 from proxy.store import operators
+from proxy.store.outcomes import Refused
 
 app = common.new_app("Operators: who may sign in to the console.")
 
@@ -67,7 +68,7 @@ def add(
     """Let somebody sign in to the console."""
     secret = _password(password, password_stdin)
 
-    async def work(conn: Connection) -> operators.Done | operators.Refused:
+    async def work(conn: Connection) -> operators.Done | Refused:
         return await operators.add(conn, name, secret, scope, by=common.actor())
 
     _change(ctx, config, name, as_json, work)
@@ -91,7 +92,7 @@ def disable(
 ) -> None:
     """Sign an operator out and keep them out."""
 
-    async def work(conn: Connection) -> operators.Done | operators.Refused:
+    async def work(conn: Connection) -> operators.Done | Refused:
         return await operators.set_enabled(conn, name, False, by=common.actor())
 
     _change(ctx, config, name, as_json, work)
@@ -103,7 +104,7 @@ def enable(
 ) -> None:
     """Let a disabled operator sign in again."""
 
-    async def work(conn: Connection) -> operators.Done | operators.Refused:
+    async def work(conn: Connection) -> operators.Done | Refused:
         return await operators.set_enabled(conn, name, True, by=common.actor())
 
     _change(ctx, config, name, as_json, work)
@@ -119,7 +120,7 @@ def scope(
 ) -> None:
     """Let an operator do more, or less."""
 
-    async def work(conn: Connection) -> operators.Done | operators.Refused:
+    async def work(conn: Connection) -> operators.Done | Refused:
         return await operators.set_scope(conn, name, scope, by=common.actor())
 
     _change(ctx, config, name, as_json, work)
@@ -138,7 +139,7 @@ def password(
     """Set an operator's password; ends their sessions."""
     secret = _password(password, password_stdin)
 
-    async def work(conn: Connection) -> operators.Done | operators.Refused:
+    async def work(conn: Connection) -> operators.Done | Refused:
         return await operators.set_password(conn, name, secret, by=common.actor())
 
     _change(ctx, config, name, as_json, work)
@@ -149,13 +150,13 @@ def _change(
     config: Any,
     name: str,
     as_json: bool,
-    work: Callable[[Connection], Awaitable[operators.Done | operators.Refused]],
+    work: Callable[[Connection], Awaitable[operators.Done | Refused]],
 ) -> None:
     """Do it, and show the operator as it is then."""
 
     async def changed(conn: Connection) -> dict[str, Any] | None:
         outcome = await work(conn)
-        if isinstance(outcome, operators.Refused):
+        if isinstance(outcome, Refused):
             common.refuse(outcome.reason)
         return await operators.find(conn, name)
 

@@ -17,6 +17,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from proxy.credit.cells import printable
+
 PIPE_COLUMNS: Final = 2_000
 """The width of a table that goes to a file or a pipe: nothing is cut there."""
 
@@ -69,13 +71,6 @@ def cell(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(cell, value))
     return printable(str(value))
-
-
-def printable(text: str) -> str:
-    """Text with what a terminal would obey, such as ESC in an address, made visible."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def print_table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> None:

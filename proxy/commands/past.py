@@ -13,8 +13,11 @@ from asyncpg import Connection
 
 from proxy.commands import common, output
 from proxy.commands.common import ConfigOption, JsonOption, LimitOption, SinceOption
+from proxy.credit.cells import printable
 from proxy.smpp.vocabulary import command_name, status_name
-from proxy.store import history
+from proxy.store import history, pages
+from proxy.store.ids import ID_MAX
+from proxy.store.sql import Row
 
 POLL_S = 0.5
 OVERLAP_S = 10.0
@@ -54,8 +57,8 @@ def messages(
 ) -> None:
     """The delivery history, newest first."""
 
-    async def work(conn: Connection) -> list[history.Row]:
-        rows = await history.messages(
+    async def work(conn: Connection) -> list[Row]:
+        rows = await pages.messages(
             conn, account=name, destination=to, state=state, since=since, limit=limit
         )
         if not rows and name is not None and not await history.account_exists(conn, name):
@@ -72,14 +75,14 @@ def messages(
 def message(
     ctx: typer.Context,
     message_id: Annotated[
-        int, typer.Argument(metavar="ID", min=0, max=2**63 - 1, help="The proxy's message_id.")
+        int, typer.Argument(metavar="ID", min=0, max=ID_MAX, help="The proxy's message_id.")
     ],
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """One message, with everything that happened to it, in order."""
 
-    async def work(conn: Connection) -> history.Row:
+    async def work(conn: Connection) -> Row:
         row = await history.message(conn, message_id)
         if row is None:
             common.refuse(f"there is no message {message_id}")
@@ -120,12 +123,12 @@ def events(
     printed again when its count has grown, and --json prints one object a line.
     """
 
-    async def read(conn: Connection, since: datetime | None, limit: int) -> list[history.Row]:
+    async def read(conn: Connection, since: datetime | None, limit: int) -> list[Row]:
         return await history.events(
             conn, account=name, kind=kind, severity=severity, since=since, limit=limit
         )
 
-    async def once(conn: Connection) -> list[history.Row]:
+    async def once(conn: Connection) -> list[Row]:
         return await read(conn, since, limit)
 
     async def on_and_on(conn: Connection) -> None:
@@ -144,19 +147,17 @@ def events(
             _print_line(row)
 
 
-Read = Callable[[Connection, datetime | None, int], Awaitable[list[history.Row]]]
+Read = Callable[[Connection, datetime | None, int], Awaitable[list[Row]]]
 
 
 class _Follower:
     """Prints events as they come, each state of a row once."""
 
-    def __init__(
-        self, conn: Connection, read: Read, print_row: Callable[[history.Row], None]
-    ) -> None:
+    def __init__(self, conn: Connection, read: Read, print_row: Callable[[Row], None]) -> None:
         self._conn = conn
         self._read = read
         self._print_row = print_row
-        self._seen: dict[tuple[object, ...], history.Row] = {}
+        self._seen: dict[tuple[object, ...], Row] = {}
 
     async def run(self, since: datetime | None, limit: int) -> None:
         """Print the last `limit` events, then what comes, for ever."""
@@ -176,7 +177,7 @@ class _Follower:
         now: datetime = await self._conn.fetchval("SELECT clock_timestamp()")
         return now - timedelta(seconds=OVERLAP_S)
 
-    def _show(self, rows: list[history.Row], cursor: datetime) -> None:
+    def _show(self, rows: list[Row], cursor: datetime) -> None:
         for row in rows:
             known = self._seen.get(_key(row))
             if known is None or known["count"] != row["count"]:
@@ -185,7 +186,7 @@ class _Follower:
         self._seen = {k: row for k, row in self._seen.items() if row["last_at"] >= cursor}
 
 
-def _key(row: history.Row) -> tuple[object, ...]:
+def _key(row: Row) -> tuple[object, ...]:
     """What makes a row of the event log the same one, later with a larger count."""
     return row["at"], row["account"], row["kind"], row["text"]
 
@@ -203,13 +204,13 @@ async def _until_signal(work: Awaitable[None]) -> None:
             raise
 
 
-def _print_line(row: history.Row) -> None:
+def _print_line(row: Row) -> None:
     count = f" ({row['count']} times)" if row["count"] > 1 else ""
     account = f" {row['account']}:" if row["account"] else ""
     at = output.cell(row["last_at"])
     severity = f"{row['severity']:<7}"
-    output.say(f"{at} {severity}{account} {output.printable(row['text'])}{count} [{row['kind']}]")
+    output.say(f"{at} {severity}{account} {printable(row['text'])}{count} [{row['kind']}]")
 
 
-def _print_json_line(row: history.Row) -> None:
+def _print_json_line(row: Row) -> None:
     output.print_json(row)

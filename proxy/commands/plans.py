@@ -14,7 +14,8 @@ from proxy.commands.common import ConfigOption, JsonOption
 from proxy.credit.money import text_from_micro
 from proxy.credit.plans import Every
 from proxy.store import plans
-from proxy.store.credit import Refused, in_words
+from proxy.store.credit import in_words
+from proxy.store.outcomes import Refused
 
 app = common.new_app("Plans: credits that accounts get each day, week or month.")
 
@@ -53,7 +54,7 @@ def add(
 ) -> None:
     """Create a plan."""
 
-    async def work(conn: Connection) -> plans.Done | plans.NameTaken | Refused:
+    async def work(conn: Connection) -> plans.Done | Refused:
         return await plans.create_plan(conn, name, amount, every, roll_over, common.actor())
 
     outcome = common.with_database(common.settings_for(ctx, config), work, partitions=True)
@@ -97,7 +98,7 @@ def assign(
 ) -> None:
     """Give an account a plan, and this period's credits at once."""
 
-    async def work(conn: Connection) -> plans.Assigned | plans.NotFound | Refused:
+    async def work(conn: Connection) -> plans.Assigned | Refused:
         return await plans.assign(
             conn, plan, account, by=common.actor(), mint=common.mint(), now=datetime.now(UTC)
         )
@@ -137,7 +138,7 @@ def end(
 ) -> None:
     """End an account's plan; what was granted stays until it expires."""
 
-    async def work(conn: Connection) -> plans.Done | plans.NotFound | Refused:
+    async def work(conn: Connection) -> plans.Done | Refused:
         return await plans.end(conn, plan, account, common.actor(), datetime.now(UTC))
 
     outcome = common.with_database(common.settings_for(ctx, config), work, partitions=True)
@@ -159,7 +160,7 @@ def remove(
 ) -> None:
     """Remove a plan that no account has."""
 
-    async def work(conn: Connection) -> plans.Done | plans.NotFound | Refused:
+    async def work(conn: Connection) -> plans.Done | Refused:
         return await plans.remove_plan(conn, name, common.actor())
 
     outcome = common.with_database(common.settings_for(ctx, config), work, partitions=True)

@@ -17,9 +17,9 @@ from proxy.credit.tariff import Price
 from proxy.credit.tariff_csv import NOT_SOLD, time_text
 from proxy.smpp.vocabulary import status_name
 from proxy.store import pricing
-from proxy.store.credit import Refused
-from proxy.store.history import Row
+from proxy.store.outcomes import Refused
 from proxy.store.pricing import PriceExplained
+from proxy.store.sql import Row
 
 COST_COLUMNS = {
     "upstream": "upstream",

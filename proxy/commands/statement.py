@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import re
 import sys
 from collections.abc import AsyncIterator, Iterable
 from datetime import date, datetime
@@ -15,6 +14,8 @@ from asyncpg import Connection
 from proxy.commands import common, output
 from proxy.commands.common import ConfigOption, JsonOption, NameArgument
 from proxy.commands.credit import COLUMNS as LOG_COLUMNS
+from proxy.credit.cells import csv_cell, printable
+from proxy.credit.times import day_or_time
 from proxy.store import statements
 from proxy.store.statements import By, Row, Statement
 
@@ -25,47 +26,45 @@ FIGURES: Final = ("messages", "segments", "price", "released", "cost", "margin")
 TABLE_ROWS_MAX: Final = 10_000
 """A table is as wide as its widest row, so all of it has to be in memory; no person reads more."""
 
-_FORMULA: Final = tuple("=+-@＝＋－＠")
-"""What a spreadsheet takes for the beginning of a formula."""
-
-_DAY: Final = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
-
 
 def parse_when(text: str) -> date | datetime:
     """A day, a time, or an age such as 7d; days and times without a zone are the account's."""
     try:
-        if _DAY.fullmatch(text):
-            return date.fromisoformat(text)
-        if text[:4].isdecimal() and (when := datetime.fromisoformat(text)).tzinfo is None:
+        when = day_or_time(text)
+        if not isinstance(when, datetime) or when.tzinfo is None:
             return when
     except ValueError:
         pass  # parse_since() says what is wrong
     return common.parse_since(text)
 
 
+FromOption = Annotated[
+    Any,
+    typer.Option(
+        "--from",
+        parser=parse_when,
+        metavar="WHEN",
+        help="A day such as 2026-11-01, a time such as 2026-11-01T12:00, or an age such as 7d; "
+        "else the first of the month.",
+    ),
+]
+ToOption = Annotated[
+    Any,
+    typer.Option(
+        "--to",
+        parser=parse_when,
+        metavar="WHEN",
+        help="The same; a day is included as a whole, a time is not. Else now.",
+    ),
+]
+
+
 def statement(
     ctx: typer.Context,
     *,
     name: NameArgument,
-    from_: Annotated[
-        Any,
-        typer.Option(
-            "--from",
-            parser=parse_when,
-            metavar="WHEN",
-            help="A day such as 2026-11-01, a time such as 2026-11-01T12:00, or an age such as 7d; "
-            "else the first of the month.",
-        ),
-    ] = None,
-    to: Annotated[
-        Any,
-        typer.Option(
-            "--to",
-            parser=parse_when,
-            metavar="WHEN",
-            help="The same; a day is included as a whole, a time is not. Else now.",
-        ),
-    ] = None,
+    from_: FromOption = None,
+    to: ToOption = None,
     by: Annotated[
         By | None, typer.Option("--by", help="How to group usage; else by prefix.")
     ] = None,
@@ -159,18 +158,6 @@ async def _print_csv(columns: Iterable[str], rows: AsyncIterator[Row]) -> None:
     sys.stdout.flush()
 
 
-def csv_cell(value: Any) -> str:
-    """A value in a CSV file: numbers as they are, and texts that a spreadsheet does not obey."""
-    if value is None:
-        return ""
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, str):
-        text = output.printable(value)
-        return f"'{text}" if text.startswith(_FORMULA) else text
-    return output.cell(value)
-
-
 async def _print_tables(found: Statement, by: By | None, rows: AsyncIterator[Row]) -> None:
     period = found.period
     shown: list[Row] = []
@@ -181,7 +168,7 @@ async def _print_tables(found: Statement, by: By | None, rows: AsyncIterator[Row
             row[by] = "(any)"
         shown.append(row)
     start, end = (f"{at:%Y-%m-%d %H:%M}" for at in (period.local_start, period.local_end))
-    output.say(f"{period.account}, {start} to {end} ({output.printable(period.timezone)})")
+    output.say(f"{period.account}, {start} to {end} ({printable(period.timezone)})")
     output.say("")
     lines: list[Row] = [{"what": "opening balance", "rows": None, "credits": found.opening}]
     for operation, total in found.totals.items():

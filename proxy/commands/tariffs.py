@@ -18,8 +18,8 @@ from proxy.credit.money import text_from_micro
 from proxy.credit.price_rows import Differences, PriceRow
 from proxy.credit.tariff_csv import TariffCsvError, price_text, time_text
 from proxy.store import tariffs
-from proxy.store.credit import Refused
-from proxy.store.history import Row
+from proxy.store.outcomes import Refused
+from proxy.store.sql import Row
 
 app = common.new_app("Tariffs: what a segment costs, by destination and service.")
 

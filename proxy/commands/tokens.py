@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
 
@@ -11,9 +11,10 @@ from asyncpg import Connection
 
 from proxy.commands import common, output
 from proxy.commands.common import ConfigOption, JsonOption
+from proxy.credit.plans import expiry_of
 from proxy.store import tokens
-from proxy.store.credit import Refused
-from proxy.store.history import Row
+from proxy.store.outcomes import Refused
+from proxy.store.sql import Row
 
 app = common.new_app("Tokens: who may use the HTTP API.")
 
@@ -41,15 +42,11 @@ class Scope(StrEnum):
 
 def parse_expiry(text: str) -> datetime:
     """A date (good through that day, UTC) or an ISO 8601 time (local unless it says)."""
+    when = common.parse_day_or_time(text)
     try:
-        moment = datetime.fromisoformat(text)
-        if "T" not in text and " " not in text:
-            return moment.replace(tzinfo=UTC) + timedelta(days=1)
-        return moment.astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise typer.BadParameter(
-            f"{text!r} is neither a date such as 2027-01-31 nor a time"
-        ) from None
+        return expiry_of(when.astimezone() if isinstance(when, datetime) else when, "UTC")
+    except (ValueError, OverflowError) as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 @app.command("create")

@@ -10,6 +10,7 @@ import typer
 
 from proxy.commands import common, output
 from proxy.commands.common import ConfigOption, JsonOption
+from proxy.credit.cells import printable
 from proxy.simulator import client
 from proxy.simulator.smsc import SimulatedSmsc, SmscOptions, run_smsc
 from proxy.smpp.vocabulary import ESME_ROK, ESME_RTHROTTLED, status_name
@@ -85,7 +86,7 @@ def _print_results(results: list[client.SendResult], receipt: bool, as_json: boo
     for result in results:
         if result.status == ESME_ROK and not as_json:
             seen = f", receipt {result.receipt or 'not seen'}" if receipt else ""
-            output.say(output.printable(f"accepted, message_id {result.message_id}{seen}"))
+            output.say(printable(f"accepted, message_id {result.message_id}{seen}"))
     refused = [result.status for result in results if result.status != ESME_ROK]
     if refused:
         of_how_many = f" {len(refused)} of {len(results)} parts:" if len(results) > 1 else ""

@@ -12,8 +12,8 @@ from asyncpg import Connection
 from proxy.commands import common, output
 from proxy.commands.common import ConfigOption, JsonOption
 from proxy.store import upstreams
-from proxy.store.credit import Refused
-from proxy.store.history import Row
+from proxy.store.outcomes import Refused
+from proxy.store.sql import Row
 
 app = common.new_app("Upstreams: pause and resume them, and say what they cost.")
 

@@ -15,13 +15,12 @@ from proxy.credit.money import micro_from_text
 from proxy.credit.plans import valid_timezone
 from proxy.credit.rules import CHARGE_ON
 from proxy.credit.thresholds import parse_thresholds
+from proxy.credit.times import check_year, day_or_time
 
 COUNT_MAX: Final = 2**31 - 1
 STATUS_MAX: Final = 0xFFFF_FFFF
 RATE_MAX: Final = 1_000_000
 PATTERNS_MAX: Final = 1000
-YEAR_MIN: Final = 1970
-YEAR_MAX: Final = 2199
 FINAL_STATES: Final = ("DELIVRD", "EXPIRED", "DELETED", "UNDELIV", "ACCEPTD", "UNKNOWN", "REJECTD")
 
 _NOTHING: Final = frozenset({"", "none", "default", "off"})
@@ -149,20 +148,13 @@ def _yes(text: str) -> bool:
     raise ValueError(f"{text!r} is neither yes nor no")
 
 
-def day_or_moment(text: str) -> date | datetime:
+def _until(text: str) -> date | datetime:
     """A date, or an ISO 8601 time (UTC unless it says)."""
-    day: date | datetime
-    try:
-        if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text, re.ASCII):
-            day = date.fromisoformat(text)
-        else:
-            day = datetime.fromisoformat(text)
-            day = day if day.tzinfo else day.replace(tzinfo=UTC)
-    except ValueError:
-        raise ValueError(f"{text!r} is neither a date nor a time such as 2026-12-31") from None
-    if not YEAR_MIN <= day.year <= YEAR_MAX:
-        raise ValueError(f"{text!r} is not between the years {YEAR_MIN} and {YEAR_MAX}")
-    return day
+    when = day_or_time(text)
+    check_year(when)
+    if isinstance(when, datetime) and when.tzinfo is None:
+        return when.replace(tzinfo=UTC)
+    return when
 
 
 def _timezone(text: str) -> str:
@@ -210,7 +202,7 @@ KEYS: Final = {
             "valid_until",
             "the last day (or an exact time) on which it may send, or none",
             "valid_until",
-            _or_none(day_or_moment),
+            _or_none(_until),
         ),
         Key(
             "low_balance",

@@ -89,7 +89,7 @@ def start_of_day(day: date, timezone: str) -> datetime:
 
 
 def expiry_of(until: date, timezone: str) -> datetime:
-    """When credits expire, in UTC, that can be used until then.
+    """When something expires, in UTC, that can be used until then: credits, a token.
 
     A date means through that day in the time zone.  A datetime is exact; one without a zone is
     local.  Raises ValueError for an unknown time zone or a time after the year 9999.

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from proxy.credit.money import MICRO, micro_from_text, text_from_micro
 from proxy.credit.price_rows import PriceRow, order
+from proxy.credit.times import utc_time
 
 COLUMNS: Final = ("prefix", "service", "price", "valid_from", "valid_to")
 NEEDED: Final = ("prefix", "price")
@@ -237,10 +238,8 @@ def _time(cell: str) -> datetime | None:
     try:
         if len(cell) > _CELL_MAX or not cell.isascii():
             raise ValueError
-        time = datetime.fromisoformat(cell)
-        # A time without a zone is meant in UTC, wherever this runs.
-        time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-    except (ValueError, OverflowError):
+        time = utc_time(cell)
+    except ValueError:
         raise ValueError(
             f"{_quoted(cell)} is not a time such as 2026-01-31 or 2026-01-31T12:00+02:00"
         ) from None

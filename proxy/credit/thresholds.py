@@ -17,9 +17,6 @@ HOURS_MAX: Final = 8_760
 THRESHOLDS_MAX: Final = 20
 """How many thresholds an account may have."""
 
-ZERO: Final = "0"
-"""The name of the threshold that every account has."""
-
 _HOURS: Final = re.compile(r"([0-9]{1,20})[hH]", re.ASCII)
 
 ThresholdKind = Literal["absolute", "hours"]

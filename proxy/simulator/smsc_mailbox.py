@@ -31,11 +31,6 @@ class Mailbox:
         self._waiting: dict[str | None, deque[Delivery]] = {}
         self.links: list[Link] = []
 
-    @property
-    def waiting_count(self) -> int:
-        """Deliveries that no link has taken yet."""
-        return sum(map(len, self._waiting.values()))
-
     def put(self, delivery: Delivery) -> None:
         """Send when a link has room, now if one has."""
         self._queue(delivery.system_id).append(delivery)

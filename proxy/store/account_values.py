@@ -13,23 +13,17 @@ from asyncpg import Connection
 
 from proxy.credit.account_keys import KEYS, AccountChanges
 from proxy.credit.money import text_from_micro
-from proxy.store.accounts import (
-    Changed,
-    LoginAdded,
-    NotFound,
-    SystemIdTaken,
-    all_or_nothing,
-    insert_login,
-)
-from proxy.store.credit import Refused, in_words
+from proxy.store.accounts import Changed, LoginAdded, all_or_nothing, insert_login
+from proxy.store.credit import in_words
 from proxy.store.events import write_event
+from proxy.store.outcomes import Refused, no_account
 from proxy.store.passwords import hash_password
 from proxy.store.sql import load
 
-Outcome = Changed | NotFound | SystemIdTaken | Refused
 
-
-async def set_values(conn: Connection, name: str, changes: AccountChanges, *, by: str) -> Outcome:
+async def set_values(
+    conn: Connection, name: str, changes: AccountChanges, *, by: str
+) -> Changed | Refused:
     """Change an account; one transaction, and every proxy is told by the table's trigger."""
     password_hash = None
     if changes.password is not None:
@@ -40,10 +34,10 @@ async def set_values(conn: Connection, name: str, changes: AccountChanges, *, by
 
 async def _set_values(
     conn: Connection, name: str, changes: AccountChanges, password_hash: str | None, by: str
-) -> Outcome:
+) -> Changed | Refused:
     account = await conn.fetchrow(load("lock_account"), name)
     if account is None:
-        return NotFound(name)
+        return no_account(name)
     account_id: int = account["id"]
     refusal = await _set_columns(conn, account, changes.columns)
     if refusal is None and changes.tariff is not None:
@@ -161,7 +155,7 @@ async def _replace_inbound(
 
 async def _set_login(
     conn: Connection, account_id: int, system_id: str | None, password_hash: str | None
-) -> Changed | SystemIdTaken | Refused:
+) -> Changed | Refused:
     """Set the password of one login, or add a login."""
     logins = await conn.fetch(
         "SELECT id, system_id FROM login WHERE account_id = $1 ORDER BY id", account_id

@@ -11,9 +11,10 @@ import asyncpg
 from asyncpg import Connection
 
 from proxy.credit.rules import Patterns, Rules
-from proxy.store.credit import Refused, add_credit
+from proxy.store.credit import add_credit
 from proxy.store.events import write_event
 from proxy.store.ids import IdMint
+from proxy.store.outcomes import NotFound, Refused, bad_name, no_account
 from proxy.store.passwords import hash_password
 from proxy.store.sql import load
 
@@ -52,42 +53,6 @@ class LoginAdded:
 
 
 @dataclass(frozen=True, slots=True)
-class NameTaken:
-    """There is an account of this name; nothing was changed."""
-
-    name: str
-
-    @property
-    def reason(self) -> str:
-        """One sentence for people."""
-        return f"there is already an account {self.name!r}"
-
-
-@dataclass(frozen=True, slots=True)
-class SystemIdTaken:
-    """An account, this or another, logs in with this system_id; nothing was changed."""
-
-    system_id: str
-
-    @property
-    def reason(self) -> str:
-        """One sentence for people."""
-        return f"the system_id {self.system_id!r} is taken"
-
-
-@dataclass(frozen=True, slots=True)
-class NotFound:
-    """There is no such account."""
-
-    name: str
-
-    @property
-    def reason(self) -> str:
-        """One sentence for people."""
-        return f"there is no account {self.name!r}"
-
-
-@dataclass(frozen=True, slots=True)
 class Changed:
     """The account has the new values."""
 
@@ -103,14 +68,14 @@ async def create(
     credit_micro: int = 0,
     by: str,
     mint: IdMint,
-) -> Created | NameTaken | SystemIdTaken | Refused:
+) -> Created | Refused:
     """Create an account with a login (named like the account unless said) and its first credits.
 
     One transaction: all of it or nothing.
     """
     password_hash = await asyncio.to_thread(hash_password, password)
 
-    async def work() -> Created | NameTaken | SystemIdTaken | Refused:
+    async def work() -> Created | Refused:
         outcome = await _create(conn, name, system_id or name, password_hash)
         if isinstance(outcome, Created):
             text = f"Account created by {by}"
@@ -139,27 +104,29 @@ async def all_or_nothing(conn: Connection, work: Awaitable[Outcome], done: type)
 
 async def _create(
     conn: Connection, name: str, system_id: str, password_hash: str
-) -> Created | NameTaken | SystemIdTaken | Refused:
+) -> Created | Refused:
     try:
         account_id = await conn.fetchval(
             "INSERT INTO account (name) VALUES ($1) ON CONFLICT DO NOTHING RETURNING id", name
         )
     except asyncpg.CheckViolationError:
-        return Refused("a name is 1 to 64 of the characters A-Z a-z 0-9 _ . @ -")
+        return bad_name()
     if account_id is None:
-        return NameTaken(name)
+        return Refused(f"there is already an account {name!r}")
     login = await insert_login(conn, account_id, system_id, password_hash)
     return Created(account_id, login.login_id) if isinstance(login, LoginAdded) else login
 
 
 async def insert_login(
     conn: Connection, account_id: int, system_id: str, password_hash: str
-) -> LoginAdded | SystemIdTaken | Refused:
+) -> LoginAdded | Refused:
     """Add a login to an account."""
     if not 0 < len(system_id.encode()) <= SYSTEM_ID_OCTETS:
         return Refused(f"a system_id has 1 to {SYSTEM_ID_OCTETS} octets: {system_id!r} has not")
     login_id = await conn.fetchval(load("insert_login"), account_id, system_id, password_hash)
-    return SystemIdTaken(system_id) if login_id is None else LoginAdded(login_id)
+    if login_id is None:
+        return Refused(f"the system_id {system_id!r} is taken")
+    return LoginAdded(login_id)
 
 
 async def set_enabled(conn: Connection, name: str, enabled: bool, *, by: str) -> Changed | NotFound:
@@ -169,7 +136,7 @@ async def set_enabled(conn: Connection, name: str, enabled: bool, *, by: str) ->
             "UPDATE account SET enabled = $2 WHERE name = $1 RETURNING id", name, enabled
         )
         if account_id is None:
-            return NotFound(name)
+            return no_account(name)
         text = f"Account {'enabled' if enabled else 'disabled'} by {by}"
         await write_event(conn, "account_changed", text, account_id=account_id)
     return Changed(account_id)

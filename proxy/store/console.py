@@ -1,37 +1,37 @@
 """What the console's pages show, read in pages that stay right while rows are added.
 
-A page begins behind a row that was shown (its id or time), never at a count of rows.  As in
-history.py rows are dictionaries, credits exact Decimals and times in UTC.
+Pages are those of pages.py, or like them; as there rows are dictionaries, credits exact Decimals
+and times in UTC.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from datetime import datetime, timedelta
+from typing import Any, Final, Generic, TypeVar
 
 from asyncpg import Connection
 
-from proxy.store.ids import id_at_time, time_of_id
+from proxy.store import pages
+from proxy.store.ids import id_of_text
+from proxy.store.pages import EventKey
+from proxy.store.sql import Row, clean, dicts
 
-Row = dict[str, Any]
+Key = TypeVar("Key")
 
 PAGE_ROWS: Final = 50
-ID_MAX: Final = 2**63 - 1
-_BEGINNING: Final = datetime(2026, 1, 1, tzinfo=UTC)
-_LOOK_BACK: Final = (timedelta(minutes=10), timedelta(hours=12), timedelta(days=10))
-"""Newest rows are looked for in the newest partitions first."""
+_SEARCH_MAX: Final = 200
+"""Of a text that is looked for."""
 _REFUSED: Final = "Could not send message.%"
 """How the text of every refusal begins."""
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """Some rows, newest first, and what the next page begins behind (None: there is none)."""
+class Page(Generic[Key]):
+    """Some rows, in order, and the key that the next page begins behind (None: there is none)."""
 
     rows: list[Row]
-    next: int | str | None
+    next: Key | None
 
 
 # ----------------------------------------------------------------------------- traffic
@@ -97,7 +97,7 @@ FROM v_account v LEFT JOIN v_pace p ON p.account = v.name
 """
 
 
-async def accounts(conn: Connection, search: str = "", after: str = "") -> Page:
+async def accounts(conn: Connection, search: str = "", after: str = "") -> Page[str]:
     """Accounts by name, of those whose name or system_id has the text in it."""
     names = await conn.fetch(
         "SELECT name FROM account a WHERE name > $2 AND ($1 = '' OR strpos(lower(name), $1) > 0"
@@ -110,7 +110,7 @@ async def accounts(conn: Connection, search: str = "", after: str = "") -> Page:
     )
     shown = [row["name"] for row in names[:PAGE_ROWS]]
     rows = await conn.fetch(_ACCOUNTS + "WHERE v.name = ANY ($1) ORDER BY v.name", shown)
-    return Page(_rows(rows), shown[-1] if len(names) > PAGE_ROWS else None)
+    return Page(dicts(rows), shown[-1] if len(names) > PAGE_ROWS else None)
 
 
 async def account(conn: Connection, name: str) -> Row | None:
@@ -130,20 +130,12 @@ async def almost_empty(conn: Connection, limit: int = 8) -> list[Row]:
         " ORDER BY p.hours_to_empty NULLS LAST, a.name LIMIT $1",
         limit,
     )
-    return _rows(rows)
+    return dicts(rows)
 
 
-async def credit_log(conn: Connection, name: str, before: int = ID_MAX) -> Page:
+async def credit_log(conn: Connection, name: str, before: int | None = None) -> Page[int]:
     """The changes of an account's credits, newest first."""
-    rows = await _newest(
-        conn,
-        "SELECT id, at, actor AS by, operation, change, balance, message_id, note FROM v_credit_log"
-        " WHERE account = $4 AND id >= $1 AND id < $2 ORDER BY id DESC LIMIT $3",
-        before,
-        _BEGINNING,
-        _clean(name),
-    )
-    return _page(rows)
+    return _page(await pages.credit_log(conn, name, before=before, limit=PAGE_ROWS + 1), "id")
 
 
 # ---------------------------------------------------------------------------- messages
@@ -164,32 +156,37 @@ class MessageSearch:
     until: datetime | None = None
 
 
-async def messages(conn: Connection, search: MessageSearch, before: int = ID_MAX) -> Page:
+_MESSAGES: Final = """
+SELECT * FROM v_message
+WHERE id < $1 AND id >= $2 AND ($4 = '' OR account = $4)
+  AND ($5 = '' OR starts_with(ltrim(destination_addr, '+'), $5)
+       OR starts_with(ltrim(source_addr, '+'), $5)
+       OR $5 = ANY (string_to_array(destination_addr, ',')))
+  AND ($6 = '' OR state = $6 OR receipt_state = $6)
+ORDER BY id DESC LIMIT $3
+"""
+
+
+async def messages(conn: Connection, search: MessageSearch, before: int | None = None) -> Page[int]:
     """The messages that are wanted, newest first."""
     account = _clean(search.account)
     if search.message_id:
         return Page(await _messages_of_id(conn, account, search.message_id), None)
-    if search.until is not None:
-        before = min(before, max(0, id_at_time(search.until.timestamp())))
-    number = _clean(search.number).lstrip("+")
-    rows = await _newest(
+    rows = await pages.newest(
         conn,
-        "SELECT * FROM v_message WHERE id >= $1 AND id < $2 AND ($4 = '' OR account = $4)"
-        " AND ($5 = '' OR starts_with(ltrim(destination_addr, '+'), $5)"
-        " OR starts_with(ltrim(source_addr, '+'), $5)"
-        " OR $5 = ANY (string_to_array(destination_addr, ',')))"
-        " AND ($6 = '' OR state = $6 OR receipt_state = $6) ORDER BY id DESC LIMIT $3",
-        before,
-        max(search.since or _BEGINNING, _BEGINNING),
-        account,
-        number,
-        _clean(search.state),
+        _MESSAGES,
+        (account, _clean(search.number).lstrip("+"), _clean(search.state)),
+        since=search.since,
+        until=search.until,
+        before=before,
+        limit=PAGE_ROWS + 1,
     )
-    return _page(rows)
+    return _page(rows, "id")
 
 
 async def _messages_of_id(conn: Connection, account: str, text: str) -> list[Row]:
-    ids = [int(text)] if text.isascii() and text.isdigit() and int(text) <= ID_MAX else []
+    number = id_of_text(text)
+    ids = [] if number is None else [number]
     found = await conn.fetch(
         "SELECT message_id FROM outcome WHERE coalesce(receipt_key, smsc_message_id) = $1"
         " ORDER BY message_id DESC LIMIT $2",
@@ -203,7 +200,7 @@ async def _messages_of_id(conn: Connection, account: str, text: str) -> list[Row
         ids,
         account,
     )
-    return _rows(rows)
+    return dicts(rows)
 
 
 # ------------------------------------------------------------------------------ events
@@ -219,35 +216,27 @@ async def warnings(conn: Connection, since: datetime, limit: int = 12) -> list[R
         since,
         limit,
     )
-    return _rows(rows)
+    return dicts(rows)
 
 
 async def events(
-    conn: Connection, *, account: str = "", text: str = "", severity: str = "", before: str = ""
-) -> Page:
-    """Events, the one that happened last first; `before` is a page's `next`."""
-    until = _time(before)
-    rows = await conn.fetch(
-        "SELECT at, severity, account, kind, text, count, last_at, message_id FROM v_event"
-        " WHERE last_at < $1 AND ($2 = '' OR account = $2)"
-        " AND ($3 = '' OR strpos(lower(text), $3) > 0 OR kind = $3)"
-        " AND severity::severity >= $4::text::severity ORDER BY last_at DESC LIMIT $5",
-        until,
-        _clean(account),
-        _clean(text).lower(),
-        severity if severity in {"info", "warning", "error"} else "debug",
-        PAGE_ROWS + 1,
+    conn: Connection,
+    *,
+    account: str = "",
+    text: str = "",
+    severity: str = "",
+    before: EventKey | None = None,
+) -> Page[EventKey]:
+    """Events of the last minute first."""
+    rows = await pages.events(
+        conn,
+        account=_clean(account) or None,
+        text=_clean(text) or None,
+        severity=severity if severity in {"info", "warning", "error"} else None,
+        before=before,
+        limit=PAGE_ROWS + 1,
     )
-    more = len(rows) > PAGE_ROWS
-    shown = _rows(rows[:PAGE_ROWS])
-    return Page(shown, shown[-1]["last_at"].isoformat() if more else None)
-
-
-def _time(text: str) -> datetime:
-    try:
-        return datetime.fromisoformat(text).astimezone(UTC)
-    except (ValueError, OverflowError):
-        return datetime(9999, 1, 1, tzinfo=UTC)
+    return _page(rows, "key")
 
 
 # ----------------------------------------------------------------------- prices, plans
@@ -265,7 +254,7 @@ async def prices(conn: Connection, tariff: str, search: str, offset: int) -> lis
         offset,
         PAGE_ROWS + 1,
     )
-    return _rows(rows)
+    return dicts(rows)
 
 
 async def tariff(conn: Connection, name: str) -> Row | None:
@@ -290,42 +279,17 @@ async def plans_of_account(conn: Connection, account: str) -> list[Row]:
         " WHERE a.name = $1 ORDER BY ap.ended_at DESC NULLS FIRST, p.name",
         _clean(account),
     )
-    return _rows(rows)
+    return dicts(rows)
 
 
 # ----------------------------------------------------------------------------- helpers
 
 
-async def _newest(
-    conn: Connection, query: str, before: int, oldest: datetime, *filters: str
-) -> list[Row]:
-    """One row more than a page, of a query that takes ($1 id from, $2 id before, $3 limit, …).
-
-    Looks back further and further from where the page begins.
-    """
-    lowest = max(0, id_at_time(oldest.timestamp()))
-    newest_s = datetime.now(UTC).timestamp() + 60
-    if before < ID_MAX:
-        newest_s = min(newest_s, time_of_id(before))
-    for look_back in _LOOK_BACK:
-        start = id_at_time(newest_s - look_back.total_seconds())
-        if start <= lowest:
-            break
-        rows = await conn.fetch(query, start, before, PAGE_ROWS + 1, *filters)
-        if len(rows) > PAGE_ROWS:
-            return _rows(rows)
-    return _rows(await conn.fetch(query, lowest, before, PAGE_ROWS + 1, *filters))
-
-
-def _page(rows: list[Row]) -> Page:
+def _page(rows: list[Row], key: str) -> Page[Any]:
+    """Of one row more than a page, if there are so many."""
     shown = rows[:PAGE_ROWS]
-    return Page(shown, shown[-1]["id"] if len(rows) > PAGE_ROWS else None)
+    return Page(shown, shown[-1][key] if len(rows) > PAGE_ROWS else None)
 
 
 def _clean(text: str) -> str:
-    """A text that PostgreSQL takes."""
-    return text[:200].replace("\0", "").encode("utf-8", "replace").decode()
-
-
-def _rows(records: list[Mapping[str, Any]]) -> list[Row]:
-    return [dict(record) for record in records]
+    return clean(text, _SEARCH_MAX)

@@ -15,6 +15,7 @@ from proxy.credit.money import MAX_MICRO, text_from_micro
 from proxy.credit.plans import expiry_text
 from proxy.store.events import write_event
 from proxy.store.ids import IdMint
+from proxy.store.outcomes import Refused, no_account
 from proxy.store.sql import load
 
 KEY_MAX = 200
@@ -38,13 +39,6 @@ class Exists:
     """The balance of today, not of the first time."""
     ledger_id: int
     """The row that the first time wrote."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """Nothing was changed; the reason is one sentence for people."""
-
-    reason: str
 
 
 async def add_credit(
@@ -80,7 +74,7 @@ async def add_credit(
         # what keeps two of them from minting the same id for one account.
         account = await conn.fetchrow(load("lock_account"), account_name)
         if account is None:
-            return Refused(f"there is no account {account_name!r}")
+            return no_account(account_name)
         # What is due is not there any more, though no proxy may have come by yet.
         balance_micro = account["balance_micro"] - await expire_account(conn, account["id"], now)
         if key is not None:

@@ -18,7 +18,7 @@ import asyncpg
 import structlog
 from asyncpg import Connection
 
-from proxy.store.sql import load
+from proxy.store.sql import clean, load
 
 KEYS_MAX: Final = 5_000
 """How many different events may wait for the database; more are only counted together."""
@@ -105,7 +105,7 @@ async def write_event(
 ) -> None:
     """Write one event at once, inside the caller's transaction if there is one."""
     now_s = time.time()
-    key = Key(int(now_s // 60), account_id, _clean(kind, KIND_MAX), _clean(text, TEXT_MAX))
+    key = Key(int(now_s // 60), account_id, clean(kind, KIND_MAX), clean(text, TEXT_MAX))
     await write_events(conn, {key: Counted(severity, message_id, count, now_s, now_s)})
 
 
@@ -155,7 +155,7 @@ class EventLog:
             counted.count += count
             counted.last_s = now_s
             return
-        key = Key(minute, account_id, _clean(kind, KIND_MAX), _clean(text, TEXT_MAX))
+        key = Key(minute, account_id, clean(kind, KIND_MAX), clean(text, TEXT_MAX))
         self._keep(key, Counted(severity, message_id, count, now_s, now_s))
         self._log_first(key, severity, message_id)
 
@@ -260,12 +260,6 @@ class EventLog:
         for key, counted in newer.items():
             self._keep(key, counted)
         self._something.set()
-
-
-def _clean(text: str, length_max: int) -> str:
-    """A text that PostgreSQL takes: no NUL, no lone surrogates, not too long."""
-    kept = text[:length_max].replace("\0", "")
-    return kept.encode("utf-8", "replace").decode("utf-8")
 
 
 def _time(unix_s: float) -> datetime:

@@ -7,26 +7,19 @@ Decimals, times are in UTC.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from datetime import datetime
+from typing import Any
 
 from asyncpg import Connection
 
 from proxy.smpp.vocabulary import status_name
-from proxy.store.sql import load
-
-Row = dict[str, Any]
-
-_BEGINNING: Final = datetime(2026, 1, 1, tzinfo=UTC)
-"""The epoch of ids: nothing is older."""
-
-_LOOK_BACK: Final = (timedelta(minutes=1), timedelta(hours=1), timedelta(days=1))
-"""The newest rows are looked for in the newest partitions first."""
+from proxy.store import pages
+from proxy.store.sql import Row, dicts, load
 
 
 async def accounts(conn: Connection) -> list[Row]:
     """All accounts, by name."""
-    return _rows(await conn.fetch(load("accounts") + "ORDER BY v.name"))
+    return dicts(await conn.fetch(load("accounts") + "ORDER BY v.name"))
 
 
 async def account(conn: Connection, name: str) -> Row | None:
@@ -44,44 +37,8 @@ async def credit_log(
     conn: Connection, account_name: str, *, since: datetime | None = None, limit: int = 50
 ) -> list[Row]:
     """The changes of an account's credits, newest first, at most `limit`."""
-    return await _newest(conn, load("credit_log"), since, limit, account_name)
-
-
-async def messages(
-    conn: Connection,
-    *,
-    account: str | None = None,
-    destination: str | None = None,
-    state: str | None = None,
-    since: datetime | None = None,
-    limit: int = 50,
-) -> list[Row]:
-    """Messages, newest first, at most `limit`; a filter that is None lets everything through.
-
-    `destination` also finds the submit_multi that has it among its destinations; `state` is one
-    of held, in_doubt, charged, released.
-    """
-    return await _newest(conn, load("messages"), since, limit, account, destination, state)
-
-
-async def _newest(
-    conn: Connection, query: str, since: datetime | None, limit: int, *filters: str | None
-) -> list[Row]:
-    """The newest rows of a query that takes (oldest time, limit, filters…).
-
-    Looks back further and further, because the rows wanted are nearly always recent ones and
-    the tables hold months.
-    """
-    oldest = since or _BEGINNING
-    now = datetime.now(UTC)
-    rows: list[Any] = []
-    for look_back in _LOOK_BACK:
-        if now - look_back <= oldest:
-            break
-        rows = await conn.fetch(query, now - look_back, limit, *filters)
-        if len(rows) >= limit:
-            return _rows(rows)
-    return _rows(await conn.fetch(query, max(oldest, _BEGINNING), limit, *filters))
+    rows = await pages.credit_log(conn, account_name, since=since, limit=limit)
+    return [{key: value for key, value in row.items() if key != "id"} for row in rows]
 
 
 async def message(conn: Connection, message_id: int) -> Row | None:
@@ -121,10 +78,6 @@ async def events(
     `since` is about last_at, the newest occurrence that a row counts, so it can be a cursor.
     """
     rows = await conn.fetch(
-        load("events"), since or _BEGINNING, limit, account, kind, severity or "debug"
+        load("events"), since or pages.FIRST, limit, account, kind, severity or "debug"
     )
-    return _rows(rows)[::-1]
-
-
-def _rows(records: list[Mapping[str, Any]]) -> list[Row]:
-    return [dict(record) for record in records]
+    return dicts(rows)[::-1]

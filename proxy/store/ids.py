@@ -14,6 +14,7 @@ from typing import Final
 EPOCH_S: Final = 1_767_225_600
 NODE_BITS: Final = 10
 NODE_MAX: Final = (1 << NODE_BITS) - 1
+ID_MAX: Final = 2**63 - 1
 COMMAND_NODE: Final = 0
 """The node of commands, which hold no lock: their rows are serialised by the account's."""
 
@@ -48,3 +49,11 @@ def time_of_id(minted: int) -> float:
 def id_at_time(unix_s: float) -> int:
     """The smallest id of a moment."""
     return int((unix_s - EPOCH_S) * 1e6) << NODE_BITS
+
+
+def id_of_text(text: str) -> int | None:
+    """The id that somebody wrote; None for what can't be one."""
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(ID_MAX))):
+        return None
+    found = int(text)
+    return found if found <= ID_MAX else None

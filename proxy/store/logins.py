@@ -6,11 +6,10 @@ import asyncio
 
 from asyncpg import Connection
 
-from proxy.store.accounts import SYSTEM_ID_OCTETS, Changed, LoginAdded, NotFound, SystemIdTaken
-from proxy.store.credit import Refused
+from proxy.store.accounts import Changed, LoginAdded, insert_login
 from proxy.store.events import write_event
+from proxy.store.outcomes import Refused, no_account
 from proxy.store.passwords import hash_password
-from proxy.store.sql import load
 
 
 async def list_logins(conn: Connection, account: str) -> list[str] | None:
@@ -25,33 +24,31 @@ async def list_logins(conn: Connection, account: str) -> list[str] | None:
 
 async def add_login(
     conn: Connection, account: str, system_id: str, password: str, *, by: str
-) -> LoginAdded | NotFound | SystemIdTaken | Refused:
+) -> LoginAdded | Refused:
     """One more login for an account; system_ids are unique over all accounts."""
-    if not 0 < len(system_id.encode()) <= SYSTEM_ID_OCTETS:
-        return Refused(f"a system_id has 1 to {SYSTEM_ID_OCTETS} octets: {system_id!r} has not")
     password_hash = await asyncio.to_thread(hash_password, password)
     async with conn.transaction():
         account_id = await _account_id(conn, account)
         if account_id is None:
-            return NotFound(account)
-        login_id = await conn.fetchval(load("insert_login"), account_id, system_id, password_hash)
-        if login_id is None:
-            return SystemIdTaken(system_id)
+            return no_account(account)
+        outcome = await insert_login(conn, account_id, system_id, password_hash)
+        if isinstance(outcome, Refused):
+            return outcome
         await write_event(
             conn, "login_added", f"Login {system_id} added by {by}", account_id=account_id
         )
-    return LoginAdded(login_id)
+    return outcome
 
 
 async def set_password(
     conn: Connection, account: str, system_id: str, password: str, *, by: str
-) -> Changed | NotFound | Refused:
+) -> Changed | Refused:
     """A new password for a login; sessions that are bound stay."""
     password_hash = await asyncio.to_thread(hash_password, password)
     async with conn.transaction():
         account_id = await _account_id(conn, account)
         if account_id is None:
-            return NotFound(account)
+            return no_account(account)
         done = await conn.fetchval(
             "UPDATE login SET password_hash = $3 WHERE account_id = $1 AND system_id = $2"
             " RETURNING true",
@@ -69,7 +66,7 @@ async def set_password(
 
 async def remove_login(
     conn: Connection, account: str, system_id: str, *, by: str
-) -> Changed | NotFound | Refused:
+) -> Changed | Refused:
     """Nobody binds with this system_id any more; its sessions end, on every proxy.
 
     Messages that it sent keep their account, and lose the system_id.
@@ -77,7 +74,7 @@ async def remove_login(
     async with conn.transaction():
         account_id = await _account_id(conn, account)
         if account_id is None:
-            return NotFound(account)
+            return no_account(account)
         done = await conn.fetchval(
             "DELETE FROM login WHERE account_id = $1 AND system_id = $2 RETURNING true",
             account_id,

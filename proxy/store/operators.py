@@ -16,6 +16,7 @@ import asyncpg
 from asyncpg import Connection
 
 from proxy.store.events import write_event
+from proxy.store.outcomes import NotFound, Refused, bad_name
 from proxy.store.passwords import hash_password, verify_password
 
 Result = TypeVar("Result")
@@ -50,13 +51,6 @@ class Done:
     """The operator is as was asked."""
 
     operator: Operator
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """Nothing was changed; the reason is one sentence for people."""
-
-    reason: str
 
 
 def hash_of_token(token: str) -> bytes:
@@ -99,7 +93,7 @@ async def _insert(
                 by,
             )
     except (asyncpg.CheckViolationError, asyncpg.CharacterNotInRepertoireError):
-        return Refused("a name is 1 to 64 of the characters A-Z a-z 0-9 _ . @ -")
+        return bad_name()
     if operator_id is None:
         return Refused(f"there is already an operator {name!r}")
     await write_event(conn, "operator_added", f"Operator {name} added ({scope}) by {by}")
@@ -173,8 +167,8 @@ async def set_enabled(conn: Connection, name: str, enabled: bool, *, by: str) ->
     return Done(Operator(**row))
 
 
-def _nobody(name: str) -> Refused:
-    return Refused(f"there is no operator {name!r}")
+def _nobody(name: str) -> NotFound:
+    return NotFound(f"there is no operator {name!r}")
 
 
 async def _end_sessions(conn: Connection, operator_id: int) -> None:

@@ -21,9 +21,10 @@ from proxy.credit.plans import (
     periods_between,
     start_of_day,
 )
-from proxy.store.credit import Refused, in_words
+from proxy.store.credit import in_words
 from proxy.store.events import write_event
 from proxy.store.ids import IdMint
+from proxy.store.outcomes import NotFound, Refused, bad_name, no_account
 from proxy.store.sql import load
 
 log = structlog.get_logger(__name__)
@@ -37,25 +38,6 @@ class Done:
     """The plan was created, ended for an account, or removed."""
 
     plan_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class NotFound:
-    """There is no such plan or account; the reason is one sentence for people."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class NameTaken:
-    """There is a plan of this name; nothing was changed."""
-
-    name: str
-
-    @property
-    def reason(self) -> str:
-        """One sentence for people."""
-        return f"there is already a plan {self.name!r}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +67,7 @@ class Assigned:
 
 async def create_plan(
     conn: Connection, name: str, amount_micro: int, every: Every, roll_over: bool, by: str
-) -> Done | NameTaken | Refused:
+) -> Done | Refused:
     """Create a plan.
 
     What is left of a period's credits expires when the period ends, unless they roll over.
@@ -106,9 +88,9 @@ async def create_plan(
                     roll_over,
                 )
         except asyncpg.CheckViolationError:
-            return Refused("a name is 1 to 64 of the characters A-Z a-z 0-9 _ . @ -")
+            return bad_name()
         if plan_id is None:
-            return NameTaken(name)
+            return Refused(f"there is already a plan {name!r}")
         rolls = ", rolling over" if roll_over else ""
         text = f"Plan {name} added: {in_words(amount_micro)} each {every}{rolls} by {by}"
         await write_event(conn, "plan_added", text)
@@ -125,7 +107,7 @@ async def list_plans(conn: Connection) -> list[dict[str, Any]]:
 
 async def assign(
     conn: Connection, plan_name: str, account_name: str, *, by: str, mint: IdMint, now: datetime
-) -> Assigned | NotFound | Refused:
+) -> Assigned | Refused:
     """Give an account a plan, and the current period's credits in the same transaction.
 
     A period that was granted before the plan was ended is not granted again.
@@ -157,7 +139,7 @@ async def assign(
 
 async def end(
     conn: Connection, plan_name: str, account_name: str, by: str, now: datetime
-) -> Done | NotFound | Refused:
+) -> Done | Refused:
     """End a plan for an account; what was granted stays until it expires."""
     async with conn.transaction():
         plan, account, missing = await _lock(conn, plan_name, account_name)
@@ -177,7 +159,7 @@ async def end(
     return Done(plan["id"])
 
 
-async def remove_plan(conn: Connection, name: str, by: str) -> Done | NotFound | Refused:
+async def remove_plan(conn: Connection, name: str, by: str) -> Done | Refused:
     """Remove a plan that no account has; the ledger keeps what it granted."""
     async with conn.transaction():
         plan_id = await conn.fetchval("SELECT id FROM plan WHERE name = $1 FOR UPDATE", name)
@@ -234,7 +216,7 @@ async def _lock(
         return None, None, NotFound(f"there is no plan {plan_name!r}")
     account = await conn.fetchrow(load("lock_account"), account_name)
     if account is None:
-        return None, None, NotFound(f"there is no account {account_name!r}")
+        return None, None, no_account(account_name)
     return plan, account, None
 
 

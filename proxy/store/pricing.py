@@ -8,7 +8,7 @@ from typing import Literal
 from asyncpg import Connection
 
 from proxy.credit.tariff import SERVICE_BINARY, Price, service_of
-from proxy.store.credit import Refused
+from proxy.store.outcomes import Refused, no_account
 from proxy.store.tariffs import load_tariff
 
 NotPriced = Literal["no_price", "not_sold"]
@@ -58,7 +58,7 @@ async def explain_price(
     """
     tariff_id = await conn.fetchval("SELECT tariff_id FROM account WHERE name = $1", account_name)
     if tariff_id is None:
-        return Refused(f"there is no account {account_name!r}")
+        return no_account(account_name)
     tariff = await load_tariff(conn, tariff_id)
     table = tariff.at(now_s)
     service = service.lower()

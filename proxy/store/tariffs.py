@@ -19,10 +19,9 @@ from asyncpg import Connection
 from proxy.credit.price_rows import Differences, PriceRow, differences
 from proxy.credit.tariff import Price, Tariff
 from proxy.store.arrays import numbers
-from proxy.store.credit import Refused
 from proxy.store.events import write_event
-from proxy.store.history import Row
-from proxy.store.sql import load
+from proxy.store.outcomes import NotFound, Refused
+from proxy.store.sql import Row, load
 
 TIMEOUT_S: Final = 600.0
 """What one statement about a large tariff may take."""
@@ -209,8 +208,8 @@ async def export_prices(conn: Connection, name: str) -> list[PriceRow] | Refused
     return list(ids)
 
 
-def _no_tariff(name: str) -> Refused:
-    return Refused(f"there is no tariff {name!r}")
+def _no_tariff(name: str) -> NotFound:
+    return NotFound(f"there is no tariff {name!r}")
 
 
 async def list_tariffs(conn: Connection) -> list[Row]:

@@ -12,8 +12,8 @@ from typing import Any, Final
 import asyncpg
 from asyncpg import Connection
 
-from proxy.store.credit import Refused
 from proxy.store.events import write_event
+from proxy.store.outcomes import Refused, bad_name, no_account
 from proxy.store.sql import load
 
 SCOPES: Final = ("read", "credit", "admin")
@@ -96,14 +96,14 @@ async def create_token(
         if account is not None:
             account_id = await conn.fetchval("SELECT id FROM account WHERE name = $1", account)
             if account_id is None:
-                return Refused(f"there is no account {account!r}")
+                return no_account(account)
         try:
             async with conn.transaction():  # a savepoint, for the CHECK to fail in
                 token_id = await conn.fetchval(
                     load("insert_token"), name, hash_token(token), scope, account_id, by, expires_at
                 )
         except asyncpg.CheckViolationError:
-            return Refused("a name is 1 to 64 of the characters A-Z a-z 0-9 _ . @ -")
+            return bad_name()
         if token_id is None:
             return Refused(f"there is already a token {name!r}, or was: the log names it")
         of_account = f" for account {account}" if account else ""

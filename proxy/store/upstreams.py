@@ -7,9 +7,9 @@ from typing import Any
 
 from asyncpg import Connection
 
-from proxy.store.credit import Refused
 from proxy.store.events import write_event
-from proxy.store.history import Row
+from proxy.store.outcomes import NotFound, Refused
+from proxy.store.sql import Row
 
 _ALL = """
     SELECT u.name, t.name AS cost_tariff, u.paused
@@ -87,8 +87,8 @@ async def _lock(conn: Connection, name: str) -> Row | None:
     return None if row is None else dict(row)
 
 
-def _no_upstream(name: str) -> Refused:
-    return Refused(f"there is no upstream {name!r}; a proxy that has it must have run once")
+def _no_upstream(name: str) -> NotFound:
+    return NotFound(f"there is no upstream {name!r}; a proxy that has it must have run once")
 
 
 async def managed(source: Any) -> list[Row]:

@@ -21,11 +21,12 @@ from support.waiting import eventually
 
 from proxy.simulator.smsc import SimulatedSmsc, SmscOptions
 from proxy.store import ledger
-from proxy.store.credit import Added, Refused, add_credit
+from proxy.store.credit import Added, add_credit
 from proxy.store.database import Database
 from proxy.store.grants import expire_due
 from proxy.store.ids import COMMAND_NODE, IdMint
 from proxy.store.ledger import Charged, Settlement
+from proxy.store.outcomes import Refused
 
 CONNECTIONS = 8
 INSUFFICIENT, UNREACHABLE = 0x45, 0x08

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from proxy.credit.account_keys import AccountChanges, changes_from_text
 from proxy.store import account_values, accounts, history
-from proxy.store.accounts import Changed, Created, NameTaken, NotFound, SystemIdTaken
-from proxy.store.credit import Refused, add_credit
+from proxy.store.accounts import Changed, Created
+from proxy.store.credit import add_credit
 from proxy.store.database import Database
 from proxy.store.ids import COMMAND_NODE, IdMint
+from proxy.store.outcomes import Refused, no_account
 from proxy.store.passwords import hash_password, verify_password
 
 MINT = IdMint(COMMAND_NODE)
-
-
-@pytest.fixture
-async def conn(database: Database) -> AsyncIterator[Any]:
-    async with database.pool.acquire() as connection:
-        yield connection
+BOB_TAKEN = Refused("the system_id 'bob' is taken")
+BOB2_TAKEN = Refused("the system_id 'bob2' is taken")
 
 
 async def create(conn: Any, name: str, **values: Any) -> Any:
@@ -57,8 +53,9 @@ async def test_an_account_comes_with_a_login_and_its_first_credits(conn: Any) ->
 
 async def test_names_and_system_ids_are_unique(conn: Any) -> None:
     assert isinstance(await create(conn, "bob"), Created)
-    assert await create(conn, "bob", system_id="other") == NameTaken("bob")
-    assert await create(conn, "eve", system_id="bob", credit_micro=1) == SystemIdTaken("bob")
+    again = await create(conn, "bob", system_id="other")
+    assert again == Refused("there is already an account 'bob'")
+    assert await create(conn, "eve", system_id="bob", credit_micro=1) == BOB_TAKEN
     assert not await history.account_exists(conn, "eve"), "a refusal leaves nothing behind"
     assert await accounts.find_login(conn, "other") is None
 
@@ -87,7 +84,7 @@ async def test_creating_the_same_account_at_once_creates_one(database: Database)
 
     outcomes = await asyncio.gather(*(attempt() for _ in range(6)))
     assert sum(isinstance(outcome, Created) for outcome in outcomes) == 1
-    assert sum(isinstance(outcome, NameTaken) for outcome in outcomes) == 5
+    assert sum(isinstance(outcome, Refused) for outcome in outcomes) == 5
 
 
 async def test_an_account_may_have_several_logins(conn: Any) -> None:
@@ -95,8 +92,9 @@ async def test_an_account_may_have_several_logins(conn: Any) -> None:
     await create(conn, "eve")
     second = changes_from_text({"system_id": "bob2", "password": "other"})
     assert isinstance(await account_values.set_values(conn, "bob", second, by="test"), Changed)
-    assert await account_values.set_values(conn, "eve", second, by="test") == SystemIdTaken("bob2")
-    assert await account_values.set_values(conn, "nobody", second, by="test") == NotFound("nobody")
+    assert await account_values.set_values(conn, "eve", second, by="test") == BOB2_TAKEN
+    nobody = await account_values.set_values(conn, "nobody", second, by="test")
+    assert nobody == no_account("nobody")
 
     login = await accounts.find_login(conn, "bob2")
     assert login is not None and login.account_name == "bob"
@@ -174,7 +172,7 @@ async def test_a_password_needs_to_know_its_login(conn: Any) -> None:
     login = await accounts.find_login(conn, "bob2")
     assert login is not None and verify_password(login.password_hash, "changed")
     await create(conn, "eve")
-    assert await account_values.set_values(conn, "eve", again, by="test") == SystemIdTaken("bob2")
+    assert await account_values.set_values(conn, "eve", again, by="test") == BOB2_TAKEN
 
 
 async def test_disable_and_enable(conn: Any) -> None:
@@ -183,7 +181,7 @@ async def test_disable_and_enable(conn: Any) -> None:
         assert isinstance(await accounts.set_enabled(conn, "bob", enabled, by="test"), Changed)
         login = await accounts.find_login(conn, "bob")
         assert login is not None and login.enabled is enabled
-    assert await accounts.set_enabled(conn, "nobody", True, by="test") == NotFound("nobody")
+    assert await accounts.set_enabled(conn, "nobody", True, by="test") == no_account("nobody")
 
 
 async def test_every_change_is_told_to_the_proxies(conn: Any, database: Database) -> None:

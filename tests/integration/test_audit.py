@@ -26,12 +26,6 @@ MINT = IdMint(1)
 MICRO = 1_000_000
 
 
-@pytest.fixture
-async def conn(database: Database) -> AsyncIterator[Any]:
-    async with database.pool.acquire() as connection:
-        yield connection
-
-
 async def traffic(conn: Any) -> dict[str, int]:
     """Two accounts and a message of every fate; returns the messages' ids by their fate."""
     made = await accounts.create(

@@ -506,6 +506,9 @@ async def test_operators_and_tokens(site: Site, alice: Visitor) -> None:
     secret = re.search(r'class="secret"[^>]*>([^<]+)<', created.text)
     assert secret and secret[1].startswith("sp_")
     assert secret[1] not in (await alice.get("/users")).text
+    await alice.post("/tokens", name="short", scope="read", expires="2199-12-30")
+    ends = await site.fetchval("SELECT expires_at::text FROM api_token WHERE name = 'short'")
+    assert ends.startswith("2199-12-31 00:00:00"), "a day counts to its end"
     twice = await alice.post("/tokens", name="grafana", scope="read")
     assert twice.status_code == 400
     strange = await alice.post("/tokens", name="other", scope="god")

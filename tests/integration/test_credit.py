@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from itertools import count
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -15,18 +13,13 @@ from proxy.credit.account_keys import AccountChanges
 from proxy.credit.money import MAX_MICRO
 from proxy.store import account_values, history
 from proxy.store.audit import audit
-from proxy.store.credit import Added, Exists, Refused, add_credit
+from proxy.store.credit import Added, Exists, add_credit
 from proxy.store.database import Database
 from proxy.store.ids import COMMAND_NODE, IdMint
+from proxy.store.outcomes import Refused
 
 MICRO = 1_000_000
 _numbers = count()
-
-
-@pytest.fixture
-async def conn(database: Database) -> AsyncIterator[Any]:
-    async with database.pool.acquire() as connection:
-        yield connection
 
 
 async def account(conn: Any, credit_micro: int = 0, credit_limit_micro: int = 0) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -16,19 +15,14 @@ from support.purse import MICRO, Clock, Purse, new_purse, submit
 
 from proxy.store import history, ledger
 from proxy.store.audit import audit
-from proxy.store.credit import Added, Exists, Refused
+from proxy.store.credit import Added, Exists
 from proxy.store.database import Database
 from proxy.store.grants import expire_due, grants_of
 from proxy.store.ids import IdMint
+from proxy.store.outcomes import Refused
 
 HOUR_S = 3600
 _numbers = count()
-
-
-@pytest.fixture
-async def conn(database: Database) -> AsyncIterator[Any]:
-    async with database.pool.acquire() as connection:
-        yield connection
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -15,12 +15,6 @@ from proxy.flow import report
 from proxy.flow.report import EVERY_S, Report
 from proxy.store import history, nodes
 from proxy.store.database import Database, DatabaseUnreachable
-
-
-@pytest.fixture
-async def conn(database: Database) -> AsyncIterator[Any]:
-    async with database.pool.acquire() as connection:
-        yield connection
 
 
 def status(*sessions: int) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -22,22 +21,17 @@ from proxy.credit.plans import valid_timezone
 from proxy.flow.grants import Grants
 from proxy.store import history, plans
 from proxy.store.audit import audit
-from proxy.store.credit import Refused, add_credit
+from proxy.store.credit import add_credit
 from proxy.store.database import Database
 from proxy.store.grants import expire_due, grants_of
 from proxy.store.ids import COMMAND_NODE, IdMint
-from proxy.store.plans import Assigned, Done, Granted, NameTaken, NotFound
+from proxy.store.outcomes import NotFound, Refused
+from proxy.store.plans import Assigned, Done, Granted
 
 # Days on which messages are charged are far ahead: what is due by its own clock charge_batch
 # expires.  2082 to 2084 have the calendar of 2026 to 2028.
 DAY = timedelta(days=1)
 SECOND = timedelta(seconds=1)
-
-
-@pytest.fixture
-async def conn(database: Database) -> AsyncIterator[Any]:
-    async with database.pool.acquire() as connection:
-        yield connection
 
 
 def utc(text: str) -> datetime:
@@ -96,7 +90,7 @@ async def test_plans_are_created_and_listed(conn: Any) -> None:
     made = await plans.create_plan(conn, "monthly", 100 * MICRO, "month", False, "anna")
     assert isinstance(made, Done)
     again = await plans.create_plan(conn, "monthly", MICRO, "day", False, "anna")
-    assert again == NameTaken("monthly") and "already" in again.reason
+    assert again == Refused("there is already a plan 'monthly'")
     assert isinstance(await plans.create_plan(conn, "a b", MICRO, "day", False, "anna"), Refused)
     assert isinstance(await plans.create_plan(conn, "none", 0, "day", False, "anna"), Refused)
     wrong: Any = "year"

@@ -219,7 +219,10 @@ async def test_an_empty_account_is_refused_from_memory_until_credit_comes(
 
 @pytest.mark.parametrize("what", ["top-up", "refund", "credit limit"])
 async def test_credit_is_found_when_the_notification_is_lost(database_url: str, what: str) -> None:
-    async with running_proxy(database_url, credits=1) as run, run.esme() as esme:
+    async with (
+        running_proxy(database_url, credits=1, upstream={"response_timeout_s": 1}) as run,
+        run.esme() as esme,
+    ):
         await esme.bind()
         run.smsc.options.silence_rate = 1.0
         held = esme.send(SUBMIT_SM, submit_body())

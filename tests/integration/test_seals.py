@@ -343,9 +343,14 @@ async def test_credits_that_a_command_adds_need_no_proxy(conn: Any) -> None:
     """Without a proxy nobody seals; that is no fault of the books."""
     account_id = await story(conn)
     await conn.execute("UPDATE migration SET applied_at = $1", at(ago(6)))
-    await seal_days(conn, at(ago(1), 1))
-    await add_row(conn, account_id, at(ago(1)), "add", MICRO)
+    assert (await seal_days(conn, at(ago(2), 1)))[-1].day == ago(3)
+    due = at(ago(1), 1)
+    await add_row(conn, account_id, due + timedelta(minutes=1), "add", MICRO)
     assert await found(conn) == []
+    await add_message(conn, account_id, due - timedelta(minutes=1))
+    assert await found(conn) == []
+    await add_message(conn, account_id, due + timedelta(minutes=1))
+    assert await found(conn) == [f"day {ago(2)} is missing from the chain, and every day since"]
 
 
 def test_links() -> None:

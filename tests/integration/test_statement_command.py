@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 from support.past import MICRO, add_account, add_message, add_row, at, make_partitions
 
-from proxy.commands.statement import TABLE_ROWS_MAX, csv_cell, parse_when
+from proxy.commands.statement import TABLE_ROWS_MAX, parse_when
+from proxy.credit.cells import csv_cell
 from proxy.store.database import Database
 
 DAY = date(2026, 11, 1)

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any, get_args
 
 import pytest
-from support.past import MICRO, add_account, add_message, add_row, make_partitions
+from support.past import MICRO, add_account, add_message, add_row, first_id, make_partitions
 
 from proxy.store.audit import audit
 from proxy.store.database import Database
@@ -77,6 +77,14 @@ async def test_from_is_inside_and_to_is_not(conn: Any) -> None:
     by_day = await of(conn, date(2026, 11, 1), date(2026, 11, 1))
     assert by_day == found, "the last day is inside"
     assert [row["change"] for row in await log_of(conn, found)] == [10, 100, 1000]
+    # The first id of a moment: node 0, as commands.
+    for day in (1, 2):
+        await add_row(
+            conn, bob, utc(11, day), "adjust", MICRO, row_id=first_id(date(2026, 11, day))
+        )
+    found = await of(conn, utc(11, 1), utc(11, 2))
+    assert (found.opening, found.closing, found.totals["adjust"]) == (1, 1112, (1, 1))
+    assert [row["change"] for row in await log_of(conn, found)] == [1, 10, 100, 1000]
     nothing = await of(conn, utc(11, 1), utc(11, 1))
     assert (nothing.opening, nothing.closing, nothing.totals["add"].rows) == (1, 1, 0)
     assert await log_of(conn, nothing) == []

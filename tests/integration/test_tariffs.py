@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,21 +12,15 @@ import pytest
 from proxy.credit import tariff_csv
 from proxy.credit.price_rows import Change, PriceRow
 from proxy.store import accounts, history, tariffs, upstreams
-from proxy.store.credit import Refused
 from proxy.store.database import Database
 from proxy.store.ids import COMMAND_NODE, IdMint
+from proxy.store.outcomes import NotFound, Refused, no_account
 from proxy.store.pricing import PriceExplained, explain_price
 from proxy.store.tariffs import Emptied, Imported, Removed
 
 MINT = IdMint(COMMAND_NODE)
 NOW = datetime.now(UTC).replace(microsecond=123_456)
 DAY = timedelta(days=1)
-
-
-@pytest.fixture
-async def conn(database: Database) -> AsyncIterator[Any]:
-    async with database.pool.acquire() as connection:
-        yield connection
 
 
 async def put(conn: Any, name: str, *rows: PriceRow) -> Imported:
@@ -178,7 +171,7 @@ async def test_bad_names_are_refused(conn: Any, name: str, dry_run: bool) -> Non
         conn, name, [PriceRow("", "", 1)], by="anna", dry_run=dry_run
     )
     assert isinstance(outcome, Refused) and "1 to 64" in outcome.reason
-    assert await tariffs.export_prices(conn, name) == Refused(f"there is no tariff {name!r}")
+    assert await tariffs.export_prices(conn, name) == NotFound(f"there is no tariff {name!r}")
 
 
 async def test_imports_at_once_take_turns(database: Database) -> None:
@@ -423,7 +416,7 @@ async def test_what_has_no_price_is_refused_whatever_the_carrier_takes(conn: Any
     assert no_price.costs[0].price is not None, "the carrier does not sell it either"
     assert (unknown.costs[0].price, unknown.costs[0].cost_micro) == (None, None)
     nobody = await explain_price(conn, "nobody", "44", 1, "sms", time.time())
-    assert nobody == Refused("there is no account 'nobody'")
+    assert nobody == no_account("nobody")
 
 
 async def test_upstreams_are_paused_and_have_a_cost(conn: Any) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,7 @@ from typer.testing import CliRunner
 
 from proxy.cli import app
 from proxy.store import history, tokens
-from proxy.store.credit import Refused
-from proxy.store.database import Database
+from proxy.store.outcomes import Refused
 from proxy.store.tokens import (
     TokenCreated,
     TokenRevoked,
@@ -27,12 +25,6 @@ from proxy.store.tokens import (
 )
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
-
-
-@pytest.fixture
-async def conn(database: Database) -> AsyncIterator[Any]:
-    async with database.pool.acquire() as connection:
-        yield connection
 
 
 async def test_a_token_is_kept_as_its_hash_only(conn: Any) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import count
@@ -12,6 +11,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from support.clock import Clock
 
 from proxy.config import DatabaseSettings
 from proxy.flow.warn import Warn
@@ -25,29 +25,14 @@ MICRO = 1_000_000
 _numbers = count()
 
 
-class Clock:
-    """A time that stands until it is moved."""
-
-    def __init__(self) -> None:
-        # A full hour, for samples are taken at full five minutes.
-        self.now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def forward(self, **values: float) -> None:
-        self.now += timedelta(**values)
+def full_hour() -> datetime:
+    """The last one: samples are taken at full five minutes."""
+    return datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
 
 
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-async def conn(database: Database) -> AsyncIterator[Any]:
-    async with database.pool.acquire() as connection:
-        yield connection
+    return Clock(full_hour())
 
 
 @pytest.fixture
@@ -62,7 +47,7 @@ async def account(conn: Any, *low_balance: str, credits: int = 0, age_h: float =
         "INSERT INTO account (name, low_balance, created_at) VALUES ($1, $2, $3)",
         name,
         list(low_balance),
-        Clock().now - timedelta(hours=age_h),
+        full_hour() - timedelta(hours=age_h),
     )
     if credits:
         await top_up(conn, name, credits)

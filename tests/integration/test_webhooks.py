@@ -8,11 +8,12 @@ import hmac
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from support.clock import Clock
 from support.ports import free_ports
 from support.running import running_proxy
 from support.webhook_sink import SILENCE, WebhookSink
@@ -28,19 +29,6 @@ SECRET = "a secret, with ü"
 TIMEOUT_S = 20.0
 SHORT_S = 0.2
 """For receivers that do not answer."""
-
-
-class Clock:
-    """A time that stands until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = datetime.now(UTC)
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def forward(self, **values: float) -> None:
-        self.now += timedelta(**values)
 
 
 @pytest.fixture

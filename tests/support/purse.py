@@ -10,9 +10,10 @@ from support.messages import bare_message
 from proxy.smpp.vocabulary import ESME_RTHROTTLED
 from proxy.store import ledger
 from proxy.store.audit import audit
-from proxy.store.credit import Added, Exists, Refused, add_credit
+from proxy.store.credit import Added, Exists, add_credit
 from proxy.store.grants import expire_due, grants_of
 from proxy.store.ids import IdMint
+from proxy.store.outcomes import Refused
 
 MICRO = 1_000_000
 

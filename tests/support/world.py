@@ -25,11 +25,12 @@ from proxy.smpp.vocabulary import DELIVER_SM
 from proxy.store import account_values, deliveries, ledger, sweeps
 from proxy.store.accounts import Changed
 from proxy.store.audit import audit
-from proxy.store.credit import Added, Exists, Refused, add_credit
+from proxy.store.credit import Added, Exists, add_credit
 from proxy.store.deliveries import Incoming
 from proxy.store.grants import expire_due
 from proxy.store.ids import COMMAND_NODE, IdMint
 from proxy.store.ledger import REASONS, Settlement
+from proxy.store.outcomes import Refused
 
 AGE_S = 100.0
 """The proxies' clocks are this much behind, so that all they did is old enough for a sweep."""

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from proxy.admin.api.shapes import Amount, Model, Name
+from proxy.admin.api.shapes import DAY_PATTERN, Amount, Model, Name
 from proxy.credit.account_keys import COUNT_MAX, PATTERNS_MAX, RATE_MAX, STATUS_MAX
-
-_CLOCK = "[0-9]{2}:[0-9]{2}"
-DAY_PATTERN: Final = (
-    rf"^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}(T{_CLOCK}(:[0-9]{{2}})?(Z|[+-]{_CLOCK}))?$"
-)
-"""A day, or an exact time with its zone."""
 
 Count = Annotated[int, Field(ge=1, le=COUNT_MAX)]
 Pattern = Annotated[str, Field(pattern=r"^\+?[0-9A-Za-z _.&-]{0,64}\*?$", max_length=65)]

@@ -16,7 +16,8 @@ from proxy.admin.api.shapes import AccountName, Amount, Credits, Model, Name
 from proxy.credit.account_keys import changes_from_text
 from proxy.credit.money import micro_from_text
 from proxy.store import account_values, accounts, pages
-from proxy.store.accounts import SYSTEM_ID_OCTETS, Changed, Created, NotFound
+from proxy.store.accounts import SYSTEM_ID_OCTETS, Changed, Created
+from proxy.store.outcomes import NotFound
 
 router = APIRouter(route_class=Route, tags=["Accounts"])
 

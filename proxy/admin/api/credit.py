@@ -27,6 +27,7 @@ from proxy.admin.api.shapes import (
 )
 from proxy.credit.money import micro_from_text
 from proxy.store import credit, grants, history, pages
+from proxy.store.outcomes import Refused
 
 router = APIRouter(route_class=Route, tags=["Credits"])
 
@@ -135,7 +136,7 @@ async def change_credit(
             mint=call.context.mint,
             expires_at=change.expires_at,
         )
-    if isinstance(outcome, credit.Refused):
+    if isinstance(outcome, Refused):
         raise Problem(409, outcome.reason)
     added = isinstance(outcome, credit.Added)
     response.status_code = 201 if added else 200

@@ -53,7 +53,7 @@ async def list_events(
     cursor: CursorText = None,
 ) -> Any:
     """Newest first.  The counts of the last minute still grow."""
-    before = read_cursor(cursor, "events", [datetime, datetime, int, str, str])
+    before = read_cursor(cursor, "events", pages.EVENT_KEY)
     async with call.database() as conn:
         rows = await pages.events(
             conn,

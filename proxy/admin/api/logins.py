@@ -12,8 +12,8 @@ from proxy.admin.api.accounts import Password, SystemId
 from proxy.admin.api.problems import Problem
 from proxy.admin.api.shapes import TEXT_PATTERN, AccountName, Model, Name
 from proxy.store import logins
-from proxy.store.accounts import SYSTEM_ID_OCTETS, NotFound, SystemIdTaken
-from proxy.store.credit import Refused
+from proxy.store.accounts import SYSTEM_ID_OCTETS
+from proxy.store.outcomes import NotFound, Refused
 
 router = APIRouter(route_class=Route, tags=["Logins"])
 
@@ -67,7 +67,7 @@ async def add_login(call: Here, name: AccountName, new: NewLogin) -> Login:
         outcome = await logins.add_login(conn, name, new.system_id, new.password, by=call.by)
     if isinstance(outcome, NotFound):
         raise no_account(name)
-    if isinstance(outcome, SystemIdTaken | Refused):
+    if isinstance(outcome, Refused):
         raise Problem(409, outcome.reason)
     return Login(account=name, system_id=new.system_id)
 
@@ -83,7 +83,7 @@ async def set_password(
     """Sessions that are bound stay."""
     async with call.database() as conn:
         outcome = await logins.set_password(conn, name, system_id, new.password, by=call.by)
-    if isinstance(outcome, NotFound | Refused):
+    if isinstance(outcome, Refused):
         raise Problem(404, outcome.reason)
     return Login(account=name, system_id=system_id)
 
@@ -98,6 +98,6 @@ async def remove_login(call: Here, name: AccountName, system_id: SystemIdPath) -
     """Its sessions end at once, on every proxy."""
     async with call.database() as conn:
         outcome = await logins.remove_login(conn, name, system_id, by=call.by)
-    if isinstance(outcome, NotFound | Refused):
+    if isinstance(outcome, Refused):
         raise Problem(404, outcome.reason)
     return Response(status_code=204)

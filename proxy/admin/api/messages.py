@@ -14,11 +14,11 @@ from proxy.admin.api.paging import CursorText, Limit, Page, page, read_cursor
 from proxy.admin.api.problems import Problem
 from proxy.admin.api.shapes import TEXT_PATTERN, AccountFilter, Credits, Id, Name, Since, Until
 from proxy.store import history, pages
+from proxy.store.ids import id_of_text
 
 router = APIRouter(route_class=Route, tags=["Messages"])
 
 State = Literal["held", "in_doubt", "accepted", "charged", "released"]
-_ID_MAX = 2**63 - 1
 _OPERATOR_ONLY = "; null for the token of an account"
 
 
@@ -116,9 +116,9 @@ async def show_message(
     ],
 ) -> MessageWithHistory:
     """With everything that happened to it, in order."""
-    number = int(message_id)
+    number = id_of_text(message_id)
     async with call.database() as conn:
-        row = await history.message(conn, number) if number <= _ID_MAX else None
+        row = None if number is None else await history.message(conn, number)
         # The same answer for a message of somebody else.
         if row is None or call.token.account not in {None, row["account"]}:
             raise Problem(404, f"there is no message {message_id}")

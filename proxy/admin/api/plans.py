@@ -22,6 +22,7 @@ from proxy.admin.api.shapes import (
 )
 from proxy.credit.money import micro_from_text
 from proxy.store import history, plans
+from proxy.store.outcomes import NotFound, Refused
 
 router = APIRouter(route_class=Route, tags=["Plans"])
 
@@ -111,7 +112,8 @@ async def remove_plan(call: Here, plan: PlanName) -> Response:
     """409: an account has it."""
     async with call.database() as conn:
         outcome = await plans.remove_plan(conn, plan, call.by)
-    _raise(outcome)
+    if not isinstance(outcome, plans.Done):
+        raise _problem(outcome)
     return Response(status_code=204)
 
 
@@ -137,7 +139,7 @@ async def assign_plan(call: Here, name: AccountName, plan: PlanName) -> PlanAssi
             conn, plan, name, by=call.by, mint=call.context.mint, now=datetime.now(UTC)
         )
     if not isinstance(outcome, plans.Assigned):
-        raise Problem(404 if isinstance(outcome, plans.NotFound) else 409, outcome.reason)
+        raise _problem(outcome)
     granted = outcome.granted
     return PlanAssigned(
         account=name,
@@ -164,13 +166,10 @@ async def end_plan(call: Here, name: AccountName, plan: PlanName) -> Response:
     """What was granted stays until it expires.  409: the account does not have the plan."""
     async with call.database() as conn:
         outcome = await plans.end(conn, plan, name, call.by, datetime.now(UTC))
-    _raise(outcome)
+    if not isinstance(outcome, plans.Done):
+        raise _problem(outcome)
     return Response(status_code=204)
 
 
-def _raise(outcome: object) -> None:
-    """A Problem, unless it was done."""
-    if isinstance(outcome, plans.NotFound):
-        raise Problem(404, outcome.reason)
-    if not isinstance(outcome, plans.Done):
-        raise Problem(409, getattr(outcome, "reason", "refused"))
+def _problem(refused: Refused) -> Problem:
+    return Problem(404 if isinstance(refused, NotFound) else 409, refused.reason)

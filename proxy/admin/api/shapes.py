@@ -10,13 +10,19 @@ from typing import Annotated, Any, Final
 from fastapi import Path, Query
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from proxy.credit.account_keys import YEAR_MAX, YEAR_MIN
 from proxy.credit.money import micro_from_text, text_from_micro
+from proxy.credit.times import check_year
 
 NAME_PATTERN: Final = r"^[A-Za-z0-9_.@-]{1,64}$"
 CREDITS_PATTERN: Final = r"^-?[0-9]{1,13}(\.[0-9]{1,6})?$"
 TEXT_PATTERN: Final = r"^[^\x00-\x1f\x7f]*$"
 """No control characters: PostgreSQL takes no NUL, and terminals obey some others."""
+
+_CLOCK = "[0-9]{2}:[0-9]{2}"
+DAY_PATTERN: Final = (
+    rf"^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}(T{_CLOCK}(:[0-9]{{2}})?(Z|[+-]{_CLOCK}))?$"
+)
+"""A day, or an exact time with its zone."""
 
 _ISO_8601: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]", re.ASCII)
 
@@ -46,9 +52,7 @@ def _with_zone(value: Any) -> Any:
 def _utc(moment: datetime) -> datetime:
     if moment.tzinfo is None:
         raise ValueError("a time with its zone, such as 2026-01-31T12:00:00Z, please")
-    # What is near the ends of the calendar fits no other zone, or not the database.
-    if not YEAR_MIN <= moment.year <= YEAR_MAX:
-        raise ValueError(f"a year from {YEAR_MIN} to {YEAR_MAX}, please")
+    check_year(moment)
     return moment.astimezone(UTC)
 
 

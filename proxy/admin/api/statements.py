@@ -12,17 +12,16 @@ from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 
 from proxy.admin.api.access import Here, Route, need, no_account
-from proxy.admin.api.account_change import DAY_PATTERN
 from proxy.admin.api.problems import Problem
-from proxy.admin.api.shapes import AccountName, Credits, Name
-from proxy.credit.account_keys import YEAR_MAX, YEAR_MIN
+from proxy.admin.api.shapes import DAY_PATTERN, AccountName, Credits, Name
+from proxy.credit.cells import csv_cell
+from proxy.credit.times import check_year, day_or_time
 from proxy.store import statements
 
 router = APIRouter(route_class=Route, tags=["Statements"])
 
 By = Literal["day", "prefix", "sender", "state", "service"]
 CSV: Final = "text/csv"
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 _OPERATOR_ONLY: Final = "; null for the token of an account"
 
 Moment = Annotated[
@@ -136,23 +135,14 @@ def _csv(usage: Sequence[Usage], file_name: str) -> Response:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(Usage.model_fields)
     for group in usage:
-        writer.writerow(_cell(value) for value in group.model_dump().values())
+        _, *figures = group.model_dump().values()
+        # A sender is its client's choice.
+        writer.writerow([csv_cell(group.key), *figures])
     return Response(
         text.getvalue(),
         media_type=CSV,
         headers={"Content-Disposition": f'attachment; filename="{file_name}"'},
     )
-
-
-def _cell(value: Any) -> Any:
-    """A sender is its client's choice: a spreadsheet must not take it for a formula."""
-    if not isinstance(value, str) or not value.startswith(_FORMULA):
-        return value
-    try:
-        float(value)
-    except ValueError:
-        return f"'{value}"
-    return value
 
 
 def _text(amount: Any) -> str:
@@ -163,9 +153,6 @@ def _moment(text: str | None) -> date | datetime | None:
     """Raises ValueError, with a sentence for people."""
     if text is None:
         return None
-    if not YEAR_MIN <= int(text[:4]) <= YEAR_MAX:
-        raise ValueError(f"a year from {YEAR_MIN} to {YEAR_MAX}, please")
-    try:
-        return datetime.fromisoformat(text) if "T" in text else date.fromisoformat(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is not in the calendar") from None
+    when = day_or_time(text)
+    check_year(when)
+    return when

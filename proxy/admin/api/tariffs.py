@@ -26,7 +26,7 @@ from proxy.credit import tariff_csv
 from proxy.credit.price_rows import PriceRow
 from proxy.credit.tariff_csv import TariffCsvError, price_text
 from proxy.store import pricing, tariffs
-from proxy.store.credit import Refused
+from proxy.store.outcomes import Refused
 
 router = APIRouter(route_class=Route, tags=["Tariffs"])
 

@@ -11,7 +11,7 @@ from proxy.admin.api.access import Call, Here, Route, need
 from proxy.admin.api.problems import Problem
 from proxy.admin.api.shapes import NAME_PATTERN, Model, Name
 from proxy.store import nodes, upstreams
-from proxy.store.credit import Refused
+from proxy.store.outcomes import Refused
 
 router = APIRouter(route_class=Route, tags=["Upstreams"])
 

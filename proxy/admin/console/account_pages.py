@@ -15,6 +15,8 @@ from proxy.admin.console.visit import Visit
 from proxy.credit.account_keys import changes_from_text
 from proxy.credit.money import micro_from_text, text_from_micro
 from proxy.store import account_values, accounts, console, credit, nodes
+from proxy.store.ids import id_of_text
+from proxy.store.outcomes import Refused
 
 NOTE_MAX: Final = 500
 
@@ -45,7 +47,7 @@ async def credit_log(visit: Visit) -> Response:
 async def _credit_page(visit: Visit, problem: str = "") -> Response:
     before = visit.param("before")
     account = await account_of(visit)
-    page = await console.credit_log(visit.conn, account["name"], _id(before))
+    page = await console.credit_log(visit.conn, account["name"], id_of_text(before))
     return visit.page(
         "account_credit.html",
         status=400 if problem else 200,
@@ -58,10 +60,6 @@ async def _credit_page(visit: Visit, problem: str = "") -> Response:
         # So that a form that is sent twice adds once.
         key=visit.value("key") or secrets.token_hex(16),
     )
-
-
-def _id(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else console.ID_MAX
 
 
 async def add_credit(visit: Visit) -> Response:
@@ -83,7 +81,7 @@ async def add_credit(visit: Visit) -> Response:
         key=visit.value("key")[: credit.KEY_MAX] or None,
         mint=visit.console.context.mint,
     )
-    if isinstance(outcome, credit.Refused):
+    if isinstance(outcome, Refused):
         return await _credit_page(visit, sentence(outcome.reason))
     balance = text_from_micro(outcome.balance_micro)
     what = credit.in_words(abs(amount_micro))

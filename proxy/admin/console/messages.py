@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -10,7 +10,9 @@ from starlette.responses import Response
 
 from proxy.admin.console.account_pages import account_of
 from proxy.admin.console.visit import Visit
+from proxy.credit.times import utc_time
 from proxy.store import console, history
+from proxy.store.ids import id_of_text
 
 STATES: Final = {
     "Credit": {
@@ -55,7 +57,7 @@ async def _history(visit: Visit, template: str, *, account: dict[str, Any] | Non
         until=until,
     )
     before = visit.param("before")
-    page = await console.messages(visit.conn, search, _before(before))
+    page = await console.messages(visit.conn, search, id_of_text(before))
     kept = {key: value for key, value in asked.items() if value}
     if account is None and visit.param("account"):
         kept["account"] = visit.param("account")
@@ -72,23 +74,18 @@ async def _history(visit: Visit, template: str, *, account: dict[str, Any] | Non
     )
 
 
-def _before(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else console.ID_MAX
-
-
 def _time(text: str) -> datetime | None:
     try:
-        moment = datetime.fromisoformat(text)
-        return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
-    except (ValueError, OverflowError):
+        return utc_time(text)
+    except ValueError:
         return None
 
 
 async def one(visit: Visit) -> Response:
     """One message with everything that happened to it."""
     text = visit.part("id")
-    number = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else console.ID_MAX
-    message = await history.message(visit.conn, min(number, console.ID_MAX))
+    number = id_of_text(text)
+    message = None if number is None else await history.message(visit.conn, number)
     if message is None:
         visit.not_found(f"There is no message {text[:30]}.")
     return visit.page("message.html", live="message_live.html", message=message)

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from proxy.admin.console.render import sentence
 from proxy.admin.console.visit import SESSION_COOKIE, Visit
 from proxy.store import operators, web_sessions
+from proxy.store.outcomes import Refused
 
 WRONG: Final = "The name or the password is wrong."
 TOO_OFTEN: Final = "Too many attempts. Try again in a quarter of an hour."
@@ -119,7 +120,7 @@ async def set_up(visit: Visit) -> Response:
     outcome = await operators.use_setup_link(
         visit.conn, link, visit.value("name"), password, visit.now
     )
-    if isinstance(outcome, operators.Refused):
+    if isinstance(outcome, Refused):
         return _setup_page(visit, link, good=True, status=400, problem=sentence(outcome.reason))
     token = await web_sessions.start(visit.conn, outcome.operator, visit.now)
     answer = visit.go("/", f"Welcome, {outcome.operator.name}. You may do everything here.")

@@ -13,7 +13,7 @@ from proxy.admin.console.visit import Visit
 from proxy.credit import tariff_csv
 from proxy.credit.tariff_csv import TariffCsvError
 from proxy.store import console, tariffs
-from proxy.store.credit import Refused
+from proxy.store.outcomes import Refused
 
 SHOWN_MAX: Final = 200
 """Differences of each kind that a preview lists; all are counted."""

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from proxy.admin.console.render import sentence
 from proxy.admin.console.visit import Visit
 from proxy.store import console, nodes, upstreams
-from proxy.store.credit import Refused
+from proxy.store.outcomes import Refused
 
 
 async def overview(visit: Visit) -> list[dict[str, Any]]:

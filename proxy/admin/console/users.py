@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, time
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -11,8 +10,11 @@ from starlette.responses import Response
 
 from proxy.admin.console.render import sentence
 from proxy.admin.console.visit import Visit
+from proxy.credit.plans import expiry_of
+from proxy.credit.times import day_or_time
 from proxy.store import operators, tokens, web_sessions
 from proxy.store.operators import SCOPES, Scope
+from proxy.store.outcomes import Refused
 
 NO_DATE: Final = "A date is written like 2026-01-31."
 
@@ -51,7 +53,7 @@ async def add(visit: Visit) -> Response:
     outcome = await operators.add(
         visit.conn, name, visit.form.get("password", ""), _scope(visit), by=visit.who.name
     )
-    if isinstance(outcome, operators.Refused):
+    if isinstance(outcome, Refused):
         return await _page(visit, problem=sentence(outcome.reason))
     return visit.go("/users", f"{name} can sign in now.")
 
@@ -87,7 +89,7 @@ async def change(visit: Visit) -> Response:
         done = f"{name} has the new password; their sessions have ended."
     else:
         raise HTTPException(400, "Scope, enable, disable or password?")
-    if isinstance(outcome, operators.Refused):
+    if isinstance(outcome, Refused):
         return await _one(visit, sentence(outcome.reason))
     if name == by and what == "password":
         return await _stay(visit, outcome.operator, f"/users/{quote(name, safe='')}", done)
@@ -138,7 +140,7 @@ async def create_token(visit: Visit) -> Response:
     expires_at, text = None, visit.value("expires")
     if text:
         try:
-            expires_at = datetime.combine(datetime.fromisoformat(text).date(), time(), UTC)
+            expires_at = expiry_of(day_or_time(text), "UTC")
         except ValueError:
             return await _page(visit, token_problem=NO_DATE)
     outcome = await tokens.create_token(

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from proxy.admin.api.account_change import AccountChange
 from proxy.admin.api.accounts import Account
 from proxy.admin.api.hide import Hide
-from proxy.admin.api.paging import read_cursor, write_cursor
+from proxy.admin.api.paging import read_cursor
 from proxy.admin.api.problems import Problem
+from proxy.admin.cursors import write_cursor
 from proxy.credit.account_keys import KEYS, OTHER_KEYS, changes_from_text
 
 
