@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+# Two at a time: most tests wait for something, each with a database of its own.
+PYTEST := $(BIN)/pytest -n 2 --dist worksteal
 STAMP  := $(VENV)/.installed
 
 .PHONY: run test check format bench clean
@@ -12,13 +14,13 @@ run: $(STAMP)
 	@$(BIN)/smpp-proxy run --tour
 
 test: $(STAMP)
-	$(BIN)/pytest
+	$(PYTEST)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(PYTEST)
 
 format: $(STAMP)
 	$(BIN)/ruff format .

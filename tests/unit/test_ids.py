@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.store.ids import EPOCH_S, NODE_MAX, IdMint, id_at_time, time_of_id
+from proxy.store.ids import EPOCH_S, ID_MAX, NODE_MAX, IdMint, id_at_time, id_of_text, time_of_id
 
 CLOCKS = st.lists(
     st.tuples(st.integers(-10_000_000, 10_000_000), st.integers(0, 50)), min_size=1, max_size=20
@@ -81,3 +81,10 @@ def test_a_mint_of_nothing_changes_nothing() -> None:
 def test_a_node_has_ten_bits(node: int) -> None:
     with pytest.raises(ValueError, match=str(node)):
         IdMint(node)
+
+
+def test_what_somebody_wrote_is_an_id_or_not() -> None:
+    assert id_of_text("0") == 0
+    assert id_of_text(str(ID_MAX)) == ID_MAX
+    for text in ("", "-1", " 1", "²", "٣", "1_0", str(ID_MAX + 1), "9" * 5000):
+        assert id_of_text(text) is None
