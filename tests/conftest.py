@@ -16,6 +16,7 @@ from typing import Any
 import asyncpg
 import pytest
 import pytest_asyncio
+import structlog
 from support import waiting
 
 from proxy.config import DatabaseSettings
@@ -24,6 +25,13 @@ from proxy.store.embedded import EmbeddedPostgres
 from proxy.store.migrations import migrate
 
 TEMPLATE = "smpp_proxy_template"
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """A test that runs a command in this process sets the level for all that come after it."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
