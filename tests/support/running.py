@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import SecretStr
 from support.esme import Esme
+from support.waiting import eventually
 
 from proxy.app import Proxy
 from proxy.config import (
@@ -84,7 +85,7 @@ class Running:
         await self.proxy.refresh.once()
 
     async def add_credit(self, name: str, credits: int) -> None:
-        """Top up."""
+        """Top up; returns once this proxy has heard of it, which takes less than a second."""
         async with self.proxy.database.pool.acquire() as connection:
             await credit.add_credit(
                 connection,
@@ -95,6 +96,8 @@ class Running:
                 key=None,
                 mint=self.mint,
             )
+        known = [a for a in self.proxy._registry.accounts.values() if a.name == name]
+        await eventually(lambda: all(a.dry_micro is None for a in known), timeout_s=4)
 
     async def balance(self, name: str = "demo") -> Decimal:
         """In credits."""
