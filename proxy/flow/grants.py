@@ -13,8 +13,8 @@ from typing import Any
 import structlog
 
 from proxy.credit.money import text_from_micro
+from proxy.flow.rounds import attempt
 from proxy.store import grants, plans
-from proxy.store.database import UNREACHABLE
 from proxy.store.ids import IdMint
 
 log = structlog.get_logger()
@@ -43,12 +43,7 @@ class Grants:
     async def run(self) -> None:
         """Grant and expire now, and as each second begins."""
         while True:
-            try:
-                await self.once()
-            except UNREACHABLE as error:
-                log.warning("grants_wait", reason=str(error) or repr(error))
-            except Exception:
-                log.exception("grants_failed")
+            await attempt(self.once, waits="grants_wait", failed="grants_failed")
             # Periods begin with a second: an account without credits does not wait for the next.
             await asyncio.sleep((_SECOND_US - utc_now().microsecond) / _SECOND_US)
 

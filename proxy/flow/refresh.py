@@ -11,16 +11,12 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Protocol
 
-import structlog
-
 from proxy.credit.tariff import Tariff
 from proxy.flow.bind import Registry
 from proxy.flow.deliver import Deliver
+from proxy.flow.rounds import attempt
 from proxy.routing.inbound import InboundTable
 from proxy.store import accounts, tariffs, upstreams
-from proxy.store.database import UNREACHABLE
-
-log = structlog.get_logger()
 
 _EVERY_S = 10.0
 _RECHECK_EVERY_S = 1.0
@@ -89,18 +85,14 @@ class Refresh:
                 async with asyncio.timeout(_EVERY_S):
                     await self._changed.wait()
             self._changed.clear()
-            try:
-                await self.once()
-            except UNREACHABLE as error:
-                log.warning("not_refreshed", reason=str(error) or repr(error))
-            except Exception:
-                log.exception("refresh_failed")
+            await attempt(self.once, waits="not_refreshed", failed="refresh_failed")
 
     async def recheck(self) -> None:
         """Look after accounts that are refused from memory, until cancelled."""
         while True:
             await asyncio.sleep(_RECHECK_EVERY_S)
-            try:
-                await self._registry.recheck_dry(self._pool())
-            except UNREACHABLE as error:
-                log.warning("not_rechecked", reason=str(error) or repr(error))
+            await attempt(
+                lambda: self._registry.recheck_dry(self._pool()),
+                waits="not_rechecked",
+                failed="recheck_failed",
+            )

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import structlog
 
+from proxy.flow.rounds import attempt
 from proxy.store import nodes
 from proxy.store.database import UNREACHABLE
 
@@ -51,10 +52,9 @@ class Report:
         """For ever; an unreachable database is waited for."""
         loop = asyncio.get_running_loop()
         while True:
-            try:
-                await self.once(loop.time())
-            except UNREACHABLE as error:
-                log.warning("status_not_written", reason=str(error) or repr(error))
+            await attempt(
+                lambda: self.once(loop.time()), waits="status_not_written", failed="report_failed"
+            )
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def close(self) -> None:

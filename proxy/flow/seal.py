@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from proxy.store.database import UNREACHABLE
+from proxy.flow.rounds import attempt
 from proxy.store.seals import SealedDay, seal_days
 
 log = structlog.get_logger()
@@ -34,12 +34,7 @@ class Seal:
     async def run(self) -> None:
         """Seal now and every few minutes."""
         while True:
-            try:
-                await self.once()
-            except UNREACHABLE as error:
-                log.warning("seal_waits", reason=str(error) or repr(error))
-            except Exception:
-                log.exception("seal_failed")
+            await attempt(self.once, waits="seal_waits", failed="seal_failed")
             await asyncio.sleep(_EVERY_S)
 
     async def once(self) -> list[SealedDay]:

@@ -12,12 +12,13 @@ import asyncio
 import itertools
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import structlog
 
+from proxy.flow.rounds import attempt
 from proxy.store import warnings
-from proxy.store.database import UNREACHABLE
 from proxy.telemetry import metrics
 
 log = structlog.get_logger()
@@ -47,12 +48,8 @@ class Warn:
     async def run(self) -> None:
         """Look now and every second; at hours to empty every ten seconds."""
         for look in itertools.count():
-            try:
-                await self.once(hours=look % _THOROUGH_EVERY == 0)
-            except UNREACHABLE as error:
-                log.warning("warnings_wait", reason=str(error) or repr(error))
-            except Exception:
-                log.exception("warnings_failed")
+            once = partial(self.once, hours=look % _THOROUGH_EVERY == 0)
+            await attempt(once, waits="warnings_wait", failed="warnings_failed")
             await asyncio.sleep(_EVERY_S)
 
     async def once(self, *, hours: bool = True) -> list[warnings.Fired]:

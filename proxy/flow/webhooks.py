@@ -14,8 +14,8 @@ from typing import Any, Final
 
 import structlog
 
+from proxy.flow.rounds import attempt
 from proxy.store import warnings
-from proxy.store.database import UNREACHABLE
 from proxy.store.warnings import DueWebhook
 from proxy.telemetry import metrics
 
@@ -64,14 +64,8 @@ class Webhooks:
     async def run(self) -> None:
         """Send what is due, now and every second; without a pause while there is more."""
         while True:
-            sent = 0
-            try:
-                sent = await self.once()
-            except UNREACHABLE as error:
-                log.warning("webhooks_wait", reason=str(error) or repr(error))
-            except Exception:
-                log.exception("webhooks_failed")
-            if sent < AT_ONCE:
+            sent = await attempt(self.once, waits="webhooks_wait", failed="webhooks_failed")
+            if (sent or 0) < AT_ONCE:
                 await asyncio.sleep(_EVERY_S)
 
     async def once(self) -> int:
