@@ -5,55 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.routing.inbound import InboundTable
-from proxy.routing.table import RouteTable
 from proxy.routing.throttle import Throttle
 
 DIGITS = st.text("01", max_size=5)
-
-# ---------------------------------------------------------------------------------- routes
-
-
-def test_without_a_route_every_message_may_take_every_upstream_in_order() -> None:
-    table = RouteTable([], ["a", "b"])
-    assert table.find("4477") == ("a", "b")
-    assert table.find("") == ("a", "b")
-    assert table.find("44,33") == ("a", "b")
-
-
-def test_the_longest_prefix_wins_and_what_has_none_has_no_route() -> None:
-    table = RouteTable([("44", ["uk"]), ("4477", ["mobile", "uk"]), ("1", ["us"])], ["unused"])
-    assert table.find("447712") == ("mobile", "uk")
-    assert table.find("4477") == ("mobile", "uk")
-    assert table.find("447") == ("uk",)
-    assert table.find("+4411") == ("uk",)
-    assert table.find("1") == ("us",)
-    assert table.find("4") == ()
-    assert table.find("33") == ()
-    assert table.find("") == ()
-
-
-def test_the_empty_prefix_takes_the_rest() -> None:
-    table = RouteTable([("", ["rest"]), ("44", ["uk"])], ["unused"])
-    assert table.find("44") == ("uk",)
-    assert table.find("33") == ("rest",)
-    assert RouteTable([("", ["rest"])], ["unused"]).find("33") == ("rest",)
-
-
-def test_of_several_destinations_the_first_decides_and_each_needs_a_route() -> None:
-    table = RouteTable([("44", ["uk"]), ("33", ["fr"])], ["unused"])
-    assert table.find("441,332") == ("uk",)
-    assert table.find("331,442,443") == ("fr",)
-    assert table.find("441,49") == ()
-    assert table.find("49,441") == ()
-
-
-@given(st.dictionaries(DIGITS, st.text("xyz", min_size=1, max_size=1), min_size=1), DIGITS)
-def test_routes_are_found_as_by_trying_all(routes: dict[str, str], address: str) -> None:
-    table = RouteTable([(prefix, [name]) for prefix, name in routes.items()], ["unused"])
-    matching = [prefix for prefix in routes if address.startswith(prefix)]
-    expected = (routes[max(matching, key=len)],) if matching else ()
-    assert table.find(address) == expected
-
 
 # --------------------------------------------------------------------------------- inbound
 
