@@ -15,6 +15,7 @@ from proxy.credit.money import text_from_micro
 from proxy.flow.deliver import Deliver
 from proxy.flow.message import Account, Message
 from proxy.smpp import vocabulary as smpp
+from proxy.smpp.own_deliveries import Address, message_body
 from proxy.store import accounts
 from proxy.store.ids import IdMint
 from proxy.telemetry.tasks import Tasks
@@ -58,9 +59,12 @@ class Balance:
         text = f"Balance: {text_from_micro(balance_micro)} credits"
         if limit_micro:
             text += f", credit limit: {text_from_micro(limit_micro)}"
-        self._deliver.tell(
-            asked, message.account.id, _deliver_sm(self.address, message.source_addr, text)
+        body = message_body(
+            Address(0, 0, self.address.encode("latin-1")),
+            Address(0, 0, message.source_addr.encode("latin-1")),
+            text=text.encode("ascii"),
         )
+        self._deliver.tell(asked, message.account.id, body)
 
 
 class _Asked:
@@ -86,12 +90,3 @@ class _Asked:
             message.sequence_number,
             body,
         )
-
-
-def _deliver_sm(source_addr: str, destination_addr: str, text: str) -> bytes:
-    """The body of a deliver_sm in the default alphabet (SMPP 3.4 section 4.6.1)."""
-    head = b"\0\0\0%b\0\0\0%b\0" % (
-        source_addr.encode("latin-1"),
-        destination_addr.encode("latin-1")[:20],
-    )
-    return head + b"\0\0\0\0\0\0\0\0\0" + bytes((len(text),)) + text.encode("ascii")

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.smpp import vocabulary as smpp
-from proxy.smpp.pdu import PduError
+from proxy.smpp.pdu import PduError, read_submit_sm
 from proxy.smpp.rewrite import (
+    cancel_addresses,
     operation_message_id,
+    out_of_queue,
     receipt_for_client,
+    replaced,
     text_position,
     with_message_id,
     without_tlvs,
@@ -132,3 +137,179 @@ def test_a_malformed_operation_is_refused_by_field(command_id: int) -> None:
     with pytest.raises(PduError) as caught:
         with_message_id(command_id, before + b"1\0\1", "2")
     assert caught.value.status == 0x02
+
+
+def test_what_a_cancel_sm_is_about() -> None:
+    body = b"CMT\0" + b"17\0" + b"\1\1" + b"Sh\xf6p\0" + b"\1\1" + b"4477\0"
+    assert cancel_addresses(body) == ("17", "CMT", "Shöp", "4477")
+    assert cancel_addresses(b"\0\0\1\1\0\1\1\0") == ("", "", "", "")
+    with pytest.raises(PduError):
+        cancel_addresses(body[:-1])
+
+
+# ---------------------------------------------------------------------- out of the queue
+
+SCHEDULES = st.sampled_from([b"", b"261123130000000+", b"000001000000000R"])
+ABSOLUTE = st.sampled_from([b"", b"261124130000000+", b"261124130000028-"])
+RELATIVE = st.sampled_from([b"000007000000000R", b"010203040506000R"])
+FLAGS = st.binary(min_size=4, max_size=4)
+
+
+def queued(
+    command_id: int, flags: bytes, schedule: bytes, validity: bytes, text: bytes, tlvs: bytes = b""
+) -> bytes:
+    addresses = ADDRESSES
+    if command_id == smpp.SUBMIT_MULTI:
+        addresses = b"\1\1" + b"123\0" + b"\2" + b"\1\1\1" + b"4477\0" + b"\1\5\0" + b"x\0"
+    return (
+        b"CMT\0" + addresses + b"\3\x7f\1" + schedule + b"\0" + validity + b"\0" + flags
+        + bytes((len(text),)) + text + tlvs
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("command_id", [smpp.SUBMIT_SM, smpp.SUBMIT_MULTI])
+@given(SCHEDULES, ABSOLUTE, RELATIVE, FLAGS, st.binary(max_size=254), TLVS)
+def test_out_of_the_queue_the_times_change_and_nothing_else(
+    command_id: int,
+    schedule: bytes,
+    absolute: bytes,
+    relative: bytes,
+    flags: bytes,
+    text: bytes,
+    tlvs: bytes,
+) -> None:
+    def of(schedule: bytes, validity: bytes) -> bytes:
+        return queued(command_id, flags, schedule, validity, text, tlvs)
+
+    for left_s in (None, 4000.5):
+        assert out_of_queue(command_id, of(schedule, absolute), left_s) == of(b"", absolute)
+    assert out_of_queue(command_id, of(schedule, relative), None) == of(b"", relative)
+    changed = out_of_queue(command_id, of(schedule, relative), 4000.5)
+    assert changed == of(b"", b"000000010641000R")
+
+
+@given(TLVS, TLVS)
+def test_out_of_the_queue_a_data_sm_has_less_to_live(before: bytes, after: bytes) -> None:
+    def of(qos: bytes) -> bytes:
+        return b"CMT\0" + ADDRESSES + b"\0\1\4" + before + qos + after
+
+    day = pack_tlv(0x0017, b"\0\1\x51\x80")
+    assert out_of_queue(smpp.DATA_SM, of(day), None) == of(day)
+    assert out_of_queue(smpp.DATA_SM, of(b""), 5) == of(b"")
+    for left_s, left in ((4000.5, b"\0\0\x0f\xa1"), (-1, b"\0\0\0\1"), (1e12, b"\xff" * 4)):
+        assert out_of_queue(smpp.DATA_SM, of(day), left_s) == of(pack_tlv(0x0017, left))
+
+
+def test_out_of_the_queue_a_malformed_body_is_a_pdu_error() -> None:
+    for command_id in (smpp.SUBMIT_SM, smpp.SUBMIT_MULTI, smpp.DATA_SM):
+        with pytest.raises(PduError):
+            out_of_queue(command_id, b"CMT\0\1", 1)
+    with pytest.raises(PduError) as caught:
+        out_of_queue(smpp.DATA_SM, b"CMT\0" + ADDRESSES + b"\0\1\4" + b"\0\x17\0\4", 1)
+    assert caught.value.status == 0xC0
+
+
+# ------------------------------------------------------------------------------- replaced
+
+
+def operation(
+    text: bytes, schedule: bytes = b"", validity: bytes = b"", flags: bytes = b"\1\0",
+    tlvs: bytes = b"",
+) -> bytes:  # fmt: skip
+    return (
+        b"17\0" + b"\1\1" + b"123\0" + schedule + b"\0" + validity + b"\0" + flags
+        + bytes((len(text),)) + text + tlvs
+    )  # fmt: skip
+
+
+def payload(text: bytes) -> bytes:
+    return pack_tlv(0x0424, text)
+
+
+@pytest.mark.parametrize("command_id", [smpp.SUBMIT_SM, smpp.SUBMIT_MULTI])
+@given(
+    old=st.binary(max_size=254),
+    new=st.binary(max_size=254),
+    flags=FLAGS,
+    new_flags=st.binary(min_size=2, max_size=2),
+    schedule=SCHEDULES,
+    validity=RELATIVE | ABSOLUTE,
+    tlvs=TLVS,
+)
+def test_replaced_what_the_operation_says_and_nothing_else(
+    command_id: int,
+    old: bytes,
+    new: bytes,
+    flags: bytes,
+    new_flags: bytes,
+    schedule: bytes,
+    validity: bytes,
+    tlvs: bytes,
+) -> None:
+    body = queued(command_id, flags, b"261201000000000+", b"000009000000000R", old, tlvs)
+    changed = replaced(command_id, body, operation(new, schedule, validity, new_flags))
+    assert changed == queued(
+        command_id,
+        bytes((new_flags[0], flags[1], flags[2], new_flags[1])),
+        schedule or b"261201000000000+",
+        validity or b"000009000000000R",
+        new,
+        tlvs,
+    )
+
+
+@given(TLVS, TLVS, st.binary(min_size=1, max_size=300))
+def test_replaced_there_is_one_text(before: bytes, after: bytes, new: bytes) -> None:
+    def of(text: bytes, tlvs: bytes) -> bytes:
+        return queued(smpp.SUBMIT_SM, b"\1\0\0\0", b"", b"", text, tlvs)
+
+    def change(text: bytes, tlvs: bytes, by: bytes) -> bytes:
+        return replaced(smpp.SUBMIT_SM, of(text, tlvs), by)
+
+    in_payload = operation(b"", tlvs=pack_tlv(0x1400, b"not theirs") + payload(new))
+    long = before + payload(b"old" * 100) + after
+    assert change(b"", long, in_payload) == of(b"", before + payload(new) + after)
+    assert change(b"old", before, in_payload) == of(b"", before + payload(new))
+    assert change(b"", long, operation(new[:254])) == of(new[:254], before + after)
+    assert change(b"", long, operation(b"")) == of(b"", before + after)
+    twice = payload(b"a") + before + payload(b"b")
+    assert change(b"", twice, in_payload) == of(b"", payload(new) + before)
+
+
+@pytest.mark.parametrize(
+    ("command_id", "body", "by", "status"),
+    [
+        pytest.param(smpp.DATA_SM, b"\0\1\1\0\1\1\0\0\0\0", operation(b"new"), 0x13, id="data_sm"),
+        pytest.param(
+            4, queued(4, b"\0\0\0\0", b"", b"", b"hi"), operation(b"new", tlvs=payload(b"new")),
+            0x13, id="two texts",
+        ),
+        pytest.param(
+            4, queued(4, b"\0\0\0\0", b"", b"", b"hi"),
+            operation(b"", tlvs=payload(b"1") + payload(b"2")), 0x13, id="two payloads",
+        ),
+        pytest.param(
+            4, queued(4, b"\0\0\0\0", b"", b"", b"hi"), operation(b"new")[:-1], 1, id="cut off",
+        ),
+        pytest.param(
+            4, queued(4, b"\0\0\0\0", b"", b"", b"hi"), operation(b"new", tlvs=b"\4"), 0xC0,
+            id="broken parameters",
+        ),
+        pytest.param(
+            4, queued(4, b"\0\0\0\0", b"", b"", b"hi", b"\4"), operation(b"new"), 0xC0,
+            id="broken parameters before",
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_replaced(command_id: int, body: bytes, by: bytes, status: int) -> None:
+    with pytest.raises(PduError) as caught:
+        replaced(command_id, body, by)
+    assert caught.value.status == status
+
+
+@given(st.binary(max_size=90), st.binary(max_size=60))
+def test_replaced_garbage_is_a_pdu_error_at_most(body: bytes, by: bytes) -> None:
+    good = queued(smpp.SUBMIT_SM, b"\1\0\0\0", b"", b"", b"hi")
+    for one, other in ((body, operation(b"new")), (good, by), (body, by)):
+        with suppress(PduError):
+            read_submit_sm(replaced(smpp.SUBMIT_SM, one, other))
