@@ -1,9 +1,11 @@
-"""smpp-proxy send, simulate: a client and a carrier, for trying the proxy."""
+"""smpp-proxy send, simulate: a client, a carrier and a modem, for trying the proxy."""
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -11,7 +13,8 @@ import typer
 from proxy.commands import common, output
 from proxy.commands.common import ConfigOption, JsonOption
 from proxy.credit.cells import printable
-from proxy.simulator import client
+from proxy.simulator import client, modem_text
+from proxy.simulator.modem import ModemOptions, SentMessage, SimulatedModem, run_modem
 from proxy.simulator.smsc import SimulatedSmsc, SmscOptions, run_smsc
 from proxy.smpp.vocabulary import ESME_ROK, ESME_RTHROTTLED, status_name
 
@@ -187,3 +190,86 @@ def _status(text: str) -> int:
 
 def _say_ready(carrier: SimulatedSmsc) -> None:
     output.say(f"ready smpp={carrier.options.host}:{carrier.port}")
+
+
+@simulate.command("modem")
+def modem(
+    *,
+    pin: Annotated[
+        str | None, typer.Option(help="What the SIM wants first: 4 to 8 digits.")
+    ] = None,
+    link: Annotated[Path | None, typer.Option(help="Make this a symbolic link to the pty.")] = None,
+    tcp: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Listen on this port too, as ser2net; 0: any."),
+    ] = None,
+    send_delay_s: Annotated[float, typer.Option("--send-delay", min=0)] = 0.0,
+    report_delay_s: Annotated[float, typer.Option("--report-delay", min=0)] = 0.2,
+    report_status: Annotated[
+        int, typer.Option(min=0, max=255, help="TP-Status of status reports; 0: delivered.")
+    ] = 0,
+    log: Annotated[bool, typer.Option("--log", help="Print the AT dialogue on stderr.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a simulated GSM modem on a pseudo-terminal, until SIGTERM or Ctrl-C.
+
+    The first line is the pty's path, each one after it a message that was sent: its number, and
+    the text, or hexadecimal octets of what is no text.  Delays are in seconds.
+    """
+    if pin is not None and not (pin.isascii() and pin.isdigit() and 4 <= len(pin) <= 8):
+        raise typer.BadParameter("a PIN has 4 to 8 digits")
+    options = ModemOptions(
+        pin=pin,
+        send_delay_s=send_delay_s,
+        report_delay_s=report_delay_s,
+        report_status=report_status,
+    )
+    simulated = SimulatedModem(options)
+    say_sent = _say_sent_as_json if as_json else _say_sent
+
+    def on_sent(message: SentMessage) -> None:
+        with suppress(BrokenPipeError):  # the modem goes on, whoever read our output is gone
+            say_sent(message)
+
+    simulated.network.on_sent = on_sent
+    if log:
+        simulated.on_traffic = lambda direction, octets: output.note(
+            f"{direction} {ascii(octets.decode('latin-1'))[1:-1]}"
+        )
+
+    def ready(running: SimulatedModem) -> None:
+        if as_json:
+            output.print_json({"path": running.path, "tcp_port": running.tcp_port or None})
+        else:
+            output.say(running.path)
+            if running.tcp_port:
+                output.note(f"listening on 127.0.0.1:{running.tcp_port}")
+
+    try:
+        asyncio.run(run_modem(simulated, ready, tcp_port=tcp, link=link))
+    except OSError as error:
+        common.refuse(f"cannot start the modem: {error.strerror or error}")
+
+
+def _say_sent(message: SentMessage) -> None:
+    submit = message.submit
+    text = modem_text.printable_text(submit)
+    shown = submit.user_data.hex().upper() if text is None else text
+    output.say(printable(f"{modem_text.number_text(submit.destination)} {shown}"))
+
+
+def _say_sent_as_json(message: SentMessage) -> None:
+    submit = message.submit
+    header, _ = modem_text.split_header(submit)
+    output.print_json(
+        {
+            "to": modem_text.number_text(submit.destination),
+            "text": modem_text.printable_text(submit),
+            "udh": header.hex().upper() or None,
+            "data_coding": submit.data_coding,
+            "reference": message.mr,
+            "report": submit.report,
+            "smsc": message.smsc,
+            "tpdu": message.tpdu.hex().upper(),
+        }
+    )
