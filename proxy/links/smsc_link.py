@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 import structlog
 
-from proxy.config import UpstreamSettings
+from proxy.config import SmppUpstreamSettings
 from proxy.flow.deliver import Arrival
 from proxy.flow.message import Message, Operation
 from proxy.flow.settle import Answer
 from proxy.links.connection import SmppConnection
+from proxy.routing.throttle import Throttle
 from proxy.smpp import vocabulary as smpp
 from proxy.smpp.framing import Pdu, pack_pdu
 from proxy.smpp.session import BIND_TYPE, SMSC_MAY_SEND, STATE_OF_BIND, SessionState
@@ -40,7 +42,7 @@ class SmscLink(SmppConnection):
     side = "smsc"
 
     def __init__(self, upstream: Any, bind_command: int) -> None:
-        settings: UpstreamSettings = upstream.settings
+        settings: SmppUpstreamSettings = upstream.settings
         super().__init__(
             _MAX_PDU_OCTETS,
             Limits(
@@ -52,6 +54,17 @@ class SmscLink(SmppConnection):
         self._upstream = upstream
         self._settings = settings
         self.bind_command = bind_command
+        rules = upstream.address_rules
+        self._outward: Callable[[int, bytes], bytes] | None = (
+            rules.outward if rules.changes_outward else None
+        )
+        self._throttle = (
+            Throttle(settings.bind_rate, self._loop.time())
+            if settings.bind_rate is not None
+            else None
+        )
+        self._seconds = 0.0
+        """How long the first answer of the read at hand has taken."""
         self._late: OrderedDict[int, Message] = OrderedDict()
         self._response_seconds = metrics.UPSTREAM_RESPONSE_SECONDS.labels(settings.name)
         self.gone: asyncio.Future[str] = self._loop.create_future()
@@ -60,6 +73,23 @@ class SmscLink(SmppConnection):
     def can_send(self) -> bool:
         """Bound for messages towards the carrier."""
         return self.state in _SENDERS
+
+    @property
+    def room(self) -> int:
+        """How many messages may be written now: by the window, and by the rate of this link."""
+        if self._throttle is None:
+            return self.window.free
+        return min(self.window.free, self._throttle.available(self._loop.time()))
+
+    @property
+    def wait_s(self) -> float | None:
+        """Seconds until the rate lets the next one go; None: an answer is needed for that.
+
+        To be asked after `room`.
+        """
+        if self._throttle is None or self.window.free <= 0:
+            return None
+        return self._throttle.wait_s()
 
     # ------------------------------------------------------------------------- sending
 
@@ -77,20 +107,31 @@ class SmscLink(SmppConnection):
         self.count("out", self.bind_command, 0)
 
     def write(self, messages: list[Message]) -> None:
-        """Register, then write; the caller has looked at the window."""
-        deadline = self._loop.time() + self._settings.response_timeout_s
-        register = self.window.register
-        self.times.active = self._loop.time()
-        self.send(
-            b"".join([pack_pdu(m.command_id, 0, register(m, deadline), m.body) for m in messages])
-        )
+        """Register, then write; the caller has looked at `room`."""
+        now = self._loop.time()
+        deadline = now + self._settings.response_timeout_s
+        register, outward = self.window.register, self._outward
+        self.times.active = now
+        if self._throttle is not None:
+            self._throttle.take(len(messages))
+        if outward is None:
+            pdus = [pack_pdu(m.command_id, 0, register(m, deadline), m.body) for m in messages]
+        else:  # the message keeps its own body: another carrier has other rules
+            pdus = [
+                pack_pdu(m.command_id, 0, register(m, deadline), outward(m.command_id, m.body))
+                for m in messages
+            ]
+        self.send(b"".join(pdus))
         self.count("out", messages[0].command_id, 0, len(messages))
 
     def operate(self, operation: Operation) -> None:
         """Relay a query_sm, cancel_sm or replace_sm; the caller has looked at the window."""
         deadline = self._loop.time() + self._settings.response_timeout_s
         sequence_number = self.window.register(operation, deadline)
-        self.send(pack_pdu(operation.command_id, 0, sequence_number, operation.body))
+        body = operation.body
+        if self._outward is not None:
+            body = self._outward(operation.command_id, body)
+        self.send(pack_pdu(operation.command_id, 0, sequence_number, body))
         self.count("out", operation.command_id, 0)
 
     # ----------------------------------------------------------------------- receiving
@@ -115,8 +156,9 @@ class SmscLink(SmppConnection):
                 receives = self.state in _RECEIVERS  # a bind_resp may have changed it
         if answers or late:
             self.times.active = self.times.received
-            self._count_answers(answers + late)
-            self._upstream.answered(answers, late)
+            statuses = self._count_answers(answers)
+            self._count_answers(late)
+            self._upstream.answered(answers, late, statuses, self._seconds)
         if arrivals:
             self.times.active = self.times.received
             self.count("in", arrivals[0][0], 0, len(arrivals))
@@ -143,16 +185,21 @@ class SmscLink(SmppConnection):
             return
         if not answers:  # the first of a read speaks for all
             sent = deadline - self._settings.response_timeout_s
-            self._response_seconds.observe(self.times.received - sent)
+            self._seconds = self.times.received - sent
+            self._response_seconds.observe(self._seconds)
         answers.append((request, status, body))
 
-    def _count_answers(self, answers: list[Answer]) -> None:
+    def _count_answers(self, answers: list[Answer]) -> dict[int, int]:
+        """Returns how many had each status."""
         by_kind: dict[tuple[int, int], int] = {}
         for message, status, _ in answers:
             kind = (message.command_id, status)
             by_kind[kind] = by_kind.get(kind, 0) + 1
+        by_status: dict[int, int] = {}
         for (command_id, status), number in by_kind.items():
             self.count("in", command_id | smpp.RESP, status, number)
+            by_status[status] = by_status.get(status, 0) + number
+        return by_status
 
     def _other(self, command_id: int, status: int, sequence_number: int, body: bytes) -> None:
         if command_id in _OPERATION_ANSWERS:
@@ -192,8 +239,7 @@ class SmscLink(SmppConnection):
             else:
                 request.done(None, b"")
         if silent:
-            self._upstream.doubtful(silent, "the upstream did not answer")
-            self._upstream.pump()
+            self._upstream.silent(silent)
 
     def close(self, reason: str) -> None:
         """From now on nothing is written, so nothing may be handed to this link."""
