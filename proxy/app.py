@@ -11,15 +11,16 @@ import structlog
 
 from proxy.admin.context import Context
 from proxy.admin.http import HttpServer
-from proxy.config import Settings
+from proxy.config import ConfigError, Settings, load
 from proxy.flow.balance import Balance
 from proxy.flow.bind import Bind, Registry
 from proxy.flow.charge import Charge
 from proxy.flow.deliver import Deliver
+from proxy.flow.failover import Failover
 from proxy.flow.forward import Forward
 from proxy.flow.grants import Grants
-from proxy.flow.message import Upstream
 from proxy.flow.operate import Operate
+from proxy.flow.queue import Queue
 from proxy.flow.refresh import Refresh
 from proxy.flow.refusals import Refuser
 from proxy.flow.release import Release
@@ -32,9 +33,7 @@ from proxy.flow.sweep import Sweep
 from proxy.flow.warn import Warn
 from proxy.flow.webhooks import Webhooks
 from proxy.links.esme_listener import EsmeServer
-from proxy.links.smsc_upstream import SmscUpstream
 from proxy.links.webhook import WebhookClient
-from proxy.routing.table import RouteTable
 from proxy.store.database import Database
 from proxy.store.events import EventLog
 from proxy.store.ids import COMMAND_NODE, IdMint
@@ -43,6 +42,7 @@ from proxy.store.nodes import DISCONNECT_CHANNEL, parse_disconnect
 from proxy.store.presence import Presence
 from proxy.telemetry import metrics
 from proxy.telemetry.tasks import Tasks, wait_until
+from proxy.ways import Ways, slowest_answer_s
 
 log = structlog.get_logger()
 
@@ -64,10 +64,11 @@ class Proxy:
         self._lanes = Tasks()
         self._mint = IdMint(COMMAND_NODE)
         self._registry = Registry()
-        self._upstreams: dict[int, SmscUpstream] = {}
+        self.started = False
         self._stopped = False
         self._webhook: WebhookClient | None = None
         self.http: HttpServer | None = None
+        self._http_context: Context | None = None
         self.http_port = 0
 
     async def start(self, upstream_within_s: float | None = None) -> None:
@@ -90,51 +91,71 @@ class Proxy:
             self.tasks.spawn(job, name)
         await self.server.start()
         if self.settings.http.enabled:
-            self.http = HttpServer(self._context())
+            self._http_context = self._context()
+            self.http = HttpServer(self._http_context)
             self.http_port = await self.http.start()
         await wait_until(lambda: self.charge.up, READY_S)
-        if self._upstreams:
+        if self.ways.upstreams:
             await wait_until(
-                lambda: any(u.bound for u in self._upstreams.values()),
+                lambda: self.ways.any_bound,
                 READY_S if upstream_within_s is None else upstream_within_s,
             )
+        self.started = True
         self.events.record("proxy_started", f"The proxy started as node {self._mint.node}")
 
     def _compose(self) -> None:
         s, record = self.settings, self.events.record
         connect, pool, mint = self.database.connect, self._pool, self._mint
-        # A message waits for a window slot as long as for its answer, at most.
-        slowest_s = max((2 * u.response_timeout_s for u in s.upstream), default=0.0)
+        slowest_s = slowest_answer_s(s.upstream) + s.retry.patience_s
         self.retry = Retry(pool, self.tasks, record, s.status.in_doubt, answer_within_s=slowest_s)
         self.settle = Settle(connect, mint, s.status, self.retry, record)
         self.forward = Forward(self.settle.not_sent)
+        self.queue = Queue(pool, connect, mint, s.queue, self.settle, self.forward, record)
+        self.settle.queue = self.queue
+        self.failover = Failover(s.retry, self.settle, self.forward, self.queue)
         self.refuser = Refuser(s.status, record)
+        self._compose_charge()
+        self._compose_deliver()
+        self.ways = Ways(
+            self.settle, self.failover, self.deliver, self.forward, self.queue, self.tasks, record
+        )
+        self.refresh = Refresh(pool, self._registry, self.deliver, self.ways.upstreams)
+        self.bind = Bind(pool, self._registry, record, self.refresh.again)
+        self._compose_beside(slowest_s)
+
+    def _compose_charge(self) -> None:
         self.charge = Charge(
-            connect,
-            mint,
+            self.database.connect,
+            self._mint,
             self._registry,
             self.forward,
             self.settle,
+            self.queue,
             self.retry,
             self.refuser,
-            s.status,
-            record,
+            self.settings.status,
+            self.events.record,
         )
-        self.release = Release(connect, mint, record)
+
+    def _compose_deliver(self) -> None:
+        connect, record = self.database.connect, self.events.record
+        self.release = Release(connect, self._mint, record)
         self.deliver = Deliver(
-            pool,
+            self._pool,
             connect,
-            mint,
-            s.delivery,
+            self._mint,
+            self.settings.delivery,
             record,
             self.tasks,
             self.release,
-            answers_settled=self.settle.lane.passed,
+            answers_settled=self.settle.answers_passed,
         )
-        self.refresh = Refresh(pool, self._registry, self.deliver, self._upstreams)
-        self.bind = Bind(pool, self._registry, record, self.refresh.again)
+
+    def _compose_beside(self, slowest_s: float) -> None:
+        """What runs beside the way of messages."""
+        s, pool, mint = self.settings, self._pool, self._mint
         self.presence = Presence(
-            connect,
+            self.database.connect,
             mint,
             {
                 "smpp_proxy_account": self.refresh.changed,
@@ -144,6 +165,7 @@ class Proxy:
                 "smpp_proxy_delivery": self._delivery_queued,
                 DISCONNECT_CHANNEL: self._disconnect,
             },
+            doubtful=self._doubtful,
         )
         self.sweep = Sweep(
             pool,
@@ -152,7 +174,7 @@ class Proxy:
             self.release,
             s.in_doubt,
             s.delivery,
-            record,
+            self.events.record,
             answer_within_s=slowest_s,
         )
         self.report = Report(pool, lambda: mint.node, self._status)
@@ -167,6 +189,8 @@ class Proxy:
             "refresh": self.refresh.run(),
             "recheck": self.refresh.recheck(),
             "retry": self.retry.run(),
+            "queue": self.queue.run(),
+            "queue watch": self.queue.watch(),
             "grants": Grants(pool, self._mint).run(),
             "warn": Warn(pool, webhooks=s.webhook.url is not None).run(),
             "seal": Seal(pool).run(),
@@ -189,38 +213,23 @@ class Proxy:
         )
 
     async def _connect_upstreams(self) -> None:
-        by_name: dict[str, Upstream] = {}
-        for settings in self.settings.upstream:
-            upstream_id = await self.database.pool.fetchval(
-                "INSERT INTO upstream (name) VALUES ($1) ON CONFLICT (name)"
-                " DO UPDATE SET name = excluded.name RETURNING id",
-                settings.name,
-            )
-            upstream = SmscUpstream(
-                settings, upstream_id, self.settle, self.deliver, self.tasks, self.events.record
-            )
-            upstream.forward = self.forward
-            self._upstreams[upstream_id] = by_name[settings.name] = upstream
-        routes: RouteTable[Upstream] = RouteTable(
-            [(r.prefix, [by_name[name] for name in r.upstreams]) for r in self.settings.route],
-            list(by_name.values()),
-        )
+        await self.ways.build(self.settings, self.database.pool)
         smpp = self.settings.smpp
         self.submit = Submit(
             self.charge,
-            routes,
+            self.ways.routes,
+            self.queue,
             self.refuser,
             self.retry,
             Balance(smpp.balance_address, self._pool, self._mint, self.deliver, self.tasks),
             queue_max=_QUEUE_MAX,
             record_event=self.events.record,
         )
-        self.operate = Operate(self._pool, dict(self._upstreams))
+        self.operate = Operate(self._pool, dict(self.ways.upstreams), self.queue)
         self.server = EsmeServer(
             self.settings.smpp, self.bind, self.submit, self.operate, self.deliver, self.tasks
         )
-        for upstream in self._upstreams.values():
-            upstream.start()
+        self.ways.start()
 
     def _account_name(self, account_id: int) -> str | None:
         account = self._registry.accounts.get(account_id)
@@ -234,6 +243,7 @@ class Proxy:
             self.charge.lane,
             self.settle.lane,
             self.settle.release_lane,
+            self.queue.lane,
             self.release.lane,
             self.deliver.keep_lane,
             self.deliver.end_lane,
@@ -245,9 +255,37 @@ class Proxy:
         """What /readyz reports."""
         return {
             "database": self.charge.up,
-            "upstream": any(u.bound for u in self._upstreams.values()),
+            "upstream": self.ways.any_bound,
             "accepting": not self.submit.draining,
         }
+
+    def reload(self) -> None:
+        """Take the routes that the configuration file has now; all else needs a restart.
+
+        What is wrong with the file is logged, and nothing changes.
+        """
+        try:
+            new = load(self.settings.source)
+            self.ways.set_routes(new)
+        except ConfigError as error:
+            log.error("not_reloaded", reason=str(error))
+            return
+        except KeyError as error:
+            log.error("not_reloaded", reason=f"upstream {error} needs a restart")
+            return
+        self.submit.routes = self.ways.routes
+        old = self.settings
+        other = [key for key in type(new).model_fields if getattr(new, key) != getattr(old, key)]
+        self.settings = old.model_copy(update={"route": new.route})
+        if self._http_context is not None:
+            self._http_context.settings = self.settings
+        log.info("reloaded", routes=[route.name for route in self.ways.routes.routes])
+        self.events.record("routes_reloaded", "The routes of the configuration were read again")
+        if needs_restart := [key for key in other if key != "route"]:
+            log.warning("restart_needed", sections=needs_restart)
+
+    def _doubtful(self, counts: list[tuple[int, int]]) -> None:
+        self.sweep.doubtful(counts)
 
     def _disconnect(self, payload: str) -> None:
         node, number = parse_disconnect(payload) or (0, 0)
@@ -277,7 +315,7 @@ class Proxy:
                 for session in self.server.connections
                 if session.bind_type
             ],
-            "upstreams": [upstream.status() for upstream in self._upstreams.values()],
+            "upstreams": self.ways.statuses(),
         }
 
     async def _gauges(self) -> None:
@@ -288,8 +326,7 @@ class Proxy:
             metrics.EVENT_LOOP_LAG_SECONDS.set(max(0.0, loop.time() - due))
             for lane in self._all_lanes():
                 metrics.QUEUE_MESSAGES.labels(lane.name).set(lane.depth)
-            backlog = sum(upstream.backlog for upstream in self._upstreams.values())
-            metrics.QUEUE_MESSAGES.labels("upstream").set(backlog)
+            metrics.QUEUE_MESSAGES.labels("upstream").set(self.ways.backlog)
             metrics.HELD_CREDITS.set(self.settle.held_micro / 1e6)
 
     # ------------------------------------------------------------------------ leaving
@@ -330,8 +367,11 @@ class Proxy:
 
     async def _drain(self) -> None:
         await self.charge.lane.passed()
-        await asyncio.gather(*(u.stop(_DRAIN_S - 10) for u in self._upstreams.values()))
+        await self.queue.stop()
+        self.failover.drain()
+        await self.ways.stop(_DRAIN_S - 10)
         await self.settle.passed()
+        await self.queue.close()
         await self.server.stop()
         await self.deliver.keep_lane.passed()
         await self.release.lane.passed()

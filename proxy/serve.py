@@ -55,6 +55,8 @@ async def _serve(settings: Settings, *, embedded_default: bool, tour: bool) -> i
         simulated = SimulatedUpstream()
         settings = settings.model_copy(update={"upstream": [await simulated.start()]})
     proxy = Proxy(settings)
+    if settings.source is not None:
+        loop.add_signal_handler(signal.SIGHUP, _reload, proxy)
     starting = proxy.tasks.spawn(
         proxy.start(READY_S if embedded_default else 0.0), "start", awaited=True
     )
@@ -89,6 +91,11 @@ def _asked_to_stop(stop_asked: asyncio.Event, loop: asyncio.AbstractEventLoop) -
         for task in asyncio.all_tasks(loop):
             task.cancel()
     stop_asked.set()
+
+
+def _reload(proxy: Proxy) -> None:
+    if proxy.started:
+        proxy.reload()
 
 
 async def _tour(proxy: Proxy) -> None:

@@ -10,7 +10,7 @@ from proxy.config import Settings
 from proxy.store.ids import IdMint
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Context:
     """One for each HttpServer; in a request it is `request.app.state.context`."""
 
@@ -19,6 +19,7 @@ class Context:
     mint: IdMint
     """Ids of rows that people's changes write: of COMMAND_NODE, as those of commands."""
     settings: Settings
+    """Others take their place when the configuration is read again."""
     readiness: Callable[[], dict[str, bool]]
     """Each check of /readyz by name, and whether it passes now."""
     record_event: Callable[..., None]

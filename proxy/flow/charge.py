@@ -16,6 +16,7 @@ from proxy.config import StatusSettings
 from proxy.flow.bind import Registry
 from proxy.flow.forward import Forward
 from proxy.flow.message import Account, Message
+from proxy.flow.queue import Queue
 from proxy.flow.refusals import REFUSALS, Refuser
 from proxy.flow.retry import Retry
 from proxy.flow.settle import Settle
@@ -46,6 +47,7 @@ class Charge:
         registry: Registry,
         forward: Forward,
         settle: Settle,
+        queue: Queue,
         retry: Retry,
         refuser: Refuser,
         status: StatusSettings,
@@ -55,6 +57,7 @@ class Charge:
         self._registry = registry
         self._forward = forward
         self._settle = settle
+        self._queue = queue
         self._retry = retry
         self._refuser = refuser
         self._status = status
@@ -106,7 +109,12 @@ class Charge:
             used = sum(m.price_micro for m in admitted)
             metrics.CREDITS_USED.inc(used / 1e6)
             self._settle.held_micro += used
-            self._forward.send(admitted)
+            direct = [m for m in admitted if m.queue is None]
+            if len(direct) < len(admitted):
+                queued = [m for m in admitted if m.queue is not None]
+                self._settle.queued(queued)
+                self._queue.arrived(queued)
+            self._forward.send(direct)
 
     def _refuse(self, charged: Charged, refusals: list[int | None], wakes: int) -> None:
         counts: Counter[tuple[Account, str]] = Counter()

@@ -90,18 +90,29 @@ class Deliver:
     # ---------------------------------------------------------------- from the upstream
 
     def received(
-        self, link: UpstreamLink, upstream_id: int, receipt_ids: IdFormat, arrivals: list[Arrival]
+        self,
+        link: UpstreamLink,
+        upstream_id: int,
+        receipt_ids: IdFormat,
+        arrivals: list[Arrival],
+        *,
+        account_id: int | None = None,
+        all_asked: bool = False,
     ) -> None:
-        """Keep receipts and MO messages; they are acknowledged when they are committed."""
+        """Keep receipts and MO messages; they are acknowledged when they are committed.
+
+        `account_id`: whose MO messages these are, where the upstream knows.  `all_asked`: the
+        upstream was asked for a receipt of every message, so clients get those they asked for.
+        """
         items = []
         full = self.keep_lane.depth + self._looking >= _KEEP_MAX
         for command_id, sequence_number, body in arrivals:
             if full:
                 link.respond(command_id | smpp.RESP, smpp.ESME_RMSGQFUL, sequence_number, b"\0")
                 continue
-            item = Incoming(link, upstream_id, command_id, sequence_number, body)
+            item = Incoming(link, upstream_id, command_id, sequence_number, body, all_asked)
             try:
-                self._read(item, receipt_ids)
+                self._read(item, receipt_ids, account_id)
             except PduError as error:
                 link.respond(command_id | smpp.RESP, error.status, sequence_number, b"\0")
                 log.warning("malformed_delivery", field=error.field)
@@ -117,7 +128,7 @@ class Deliver:
             items.append(item)
         self.keep_lane.add(items)
 
-    def _read(self, item: Incoming, receipt_ids: IdFormat) -> None:
+    def _read(self, item: Incoming, receipt_ids: IdFormat, account_id: int | None) -> None:
         """Finds out whether it is a receipt and of which message, else whose MO it is."""
         delivery = read_delivery(item.command_id, item.body)
         item.source_addr = delivery.source_addr
@@ -133,7 +144,7 @@ class Deliver:
                 item.message_state = receipt.state
                 item.error = receipt.error[:32] or None
                 return
-        item.account_id = self.inbound.find(item.destination_addr)
+        item.account_id = account_id or self.inbound.find(item.destination_addr)
 
     async def _keep(self, connection: Any, batch: list[Incoming]) -> dict[int, Kept]:
         # A receipt often follows its response at once: first the response's commit, so that the

@@ -13,7 +13,7 @@ _PINNED_MAX = 50_000
 
 
 class Forward:
-    """Chooses, for each charged message, the first of its upstreams that is bound and has room.
+    """Chooses, for each charged message, the first of its upstreams that is healthy and has room.
 
     The parts of one longer message all take the upstream of the first: a handset can't join
     parts of two carriers' making.
@@ -26,13 +26,13 @@ class Forward:
     def send(self, messages: list[Message]) -> None:
         """Messages that no upstream can take any more are released and refused."""
         by_upstream: dict[Upstream, list[Message]] = {}
-        room: dict[Upstream, int] = {}
+        seen: _Seen = {}
         homeless: list[Message] = []
         for message in messages:
             if message.part is None:
-                upstream = _choose(message.upstreams, room)
+                upstream = _choose(message, seen)
             else:
-                upstream = self._of_part(message, room)
+                upstream = self._of_part(message, seen)
             if upstream is None:
                 homeless.append(message)
                 continue
@@ -46,7 +46,7 @@ class Forward:
         if homeless:
             self._not_sent(homeless, "no upstream is bound")
 
-    def _of_part(self, message: Message, room: dict[Upstream, int]) -> Upstream | None:
+    def _of_part(self, message: Message, seen: _Seen) -> Upstream | None:
         """The upstream that has the other parts; None when that is not bound any more.
 
         A first part that comes again begins anew: its client sends the whole message again.
@@ -64,11 +64,12 @@ class Forward:
             or pin.upstream not in message.upstreams  # another proxy chose, or the route changed
             or (not pin.upstream.bound and number == 1 and number in pin.seen)
         ):
-            upstream = _choose(message.upstreams, room)
+            upstream = _choose(message, seen)
             if upstream is None:
                 return None
             pin = _Pin(upstream)
-        pin.until = now + _PINNED_S
+        if pin.upstream.bound:
+            pin.until = now + _PINNED_S
         pin.seen.add(number)
         self._pinned[key] = pin
         if len(self._pinned) > _PINNED_MAX:
@@ -87,17 +88,43 @@ class _Pin:
         self.seen: set[int] = set()
 
 
-def _choose(upstreams: tuple[Upstream, ...], room: dict[Upstream, int]) -> Upstream | None:
-    """`room` counts down what this batch leaves of each upstream's.
+class _Room:
+    """What one batch leaves of an upstream, which is asked once."""
 
-    The first bound one when all are full: what is charged is not turned away for a few places.
+    __slots__ = ("bound", "gently", "left")
+
+    def __init__(self, upstream: Upstream) -> None:
+        self.bound = upstream.bound
+        self.left = upstream.room if self.bound else 0
+        allowance = upstream.allowance if upstream.healthy else 0
+        self.gently = self.left if allowance is None else allowance
+        """How many it gets before another is preferred."""
+
+
+_Seen = dict[Upstream, _Room]
+
+
+def _choose(message: Message, seen: _Seen) -> Upstream | None:
+    """The first healthy upstream that has room.
+
+    One that is not well is better than none, and the first one when all are full: what is
+    charged is not turned away for a few places.  One that refused the message is not asked again.
     """
-    for upstream in upstreams:
-        if upstream.bound:
-            left = room.get(upstream)
-            if left is None:
-                left = upstream.room
-            if left > 0:
-                room[upstream] = left - 1
-                return upstream
-    return next((upstream for upstream in upstreams if upstream.bound), None)
+    rest: list[tuple[Upstream, _Room]] = []
+    for upstream in message.upstreams:
+        if upstream in message.tried:
+            continue
+        room = seen.get(upstream)
+        if room is None:
+            room = seen[upstream] = _Room(upstream)
+        if room.gently > 0 and room.left > 0:
+            room.gently -= 1
+            room.left -= 1
+            return upstream
+        if room.bound:
+            rest.append((upstream, room))
+    for upstream, room in rest:
+        if room.left > 0:
+            room.left -= 1
+            return upstream
+    return rest[0][0] if rest else None

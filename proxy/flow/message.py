@@ -7,9 +7,12 @@ from typing import Protocol
 
 from proxy.credit.rules import Rules
 from proxy.credit.tariff import Tariff
+from proxy.routing.status_rules import Rule
+from proxy.routing.table import Route
 from proxy.routing.throttle import Throttle
 from proxy.smpp import vocabulary as smpp
 from proxy.smpp.udh import Concatenation
+from proxy.store.queue import Place
 
 FRESH = 1
 """In a retry_hash: this is no retry, though the client sent the same before."""
@@ -84,6 +87,7 @@ class Message:
 
     __slots__ = (
         "account",
+        "arrived_at",
         "asked",
         "body",
         "charge_on",
@@ -98,13 +102,17 @@ class Message:
         "price_id",
         "price_micro",
         "prices_micro",
+        "queue",
         "registered_delivery",
         "retry_hash",
+        "route",
         "segments",
         "sequence_number",
         "service",
         "session",
         "source_addr",
+        "tried",
+        "tries",
         "upstreams",
         "waits_until",
     )
@@ -113,6 +121,18 @@ class Message:
     """Minted when it is charged; what the client knows it by."""
     waits_until: float
     """When waiting for a window slot ends (the loop's clock); 0: it has not begun."""
+    arrived_at: float
+    """When its client began to wait (the loop's clock)."""
+    route: Route[Upstream] | None
+    """None: there is none for it."""
+    upstreams: tuple[Upstream, ...]
+    """Those that may take it, in the order in which they are tried."""
+    tries: int
+    """How often an upstream refused it for now."""
+    tried: tuple[Upstream, ...]
+    """The upstreams of those that refused it and are not asked again."""
+    queue: Place | None
+    """Its place in the durable queue; None: its client waits for the upstream's answer."""
     segments: int
     """Of all destinations together."""
     price_micro: int
@@ -143,7 +163,6 @@ class Message:
         service: str,
         price_id: int,
         price_micro: int,
-        upstreams: tuple[Upstream, ...],
     ) -> None:
         self.session = session
         self.account = session.account
@@ -162,7 +181,13 @@ class Message:
         self.service = service
         self.price_id = price_id
         self.price_micro = price_micro
-        self.upstreams = upstreams
+        self.prices_micro = ()
+        self.route = None
+        self.upstreams = ()
+        self.tries = 0
+        self.tried = ()
+        self.queue = None
+        self.arrived_at = 0.0
         self.charge_on = self.account.rules.charge_on
         self.asked = -1
         self.retry_hash = 0
@@ -199,10 +224,14 @@ class Operation:
 
 
 class Upstream(Protocol):
-    """A way out: a carrier with its links (later: a modem)."""
+    """A way out: a carrier with its links, a GSM modem, or a pool of them."""
 
     name: str
     id: int
+
+    @property
+    def pool(self) -> Upstream | None:
+        """The pool that it is a part of: routes know that one."""
 
     def response_key(self, smsc_message_id: str) -> str | None:
         """The key that receipts are found by, where it differs from the response's id."""
@@ -210,13 +239,31 @@ class Upstream(Protocol):
     def cost_micro(self, message: Message) -> int | None:
         """What the carrier takes for a message; None: not known."""
 
+    def rule(self, status: int) -> Rule:
+        """What is done about a command_status other than ESME_ROK."""
+
     @property
     def bound(self) -> bool:
         """At least one link can take messages."""
 
     @property
+    def healthy(self) -> bool:
+        """Bound, and nothing speaks against it: it is preferred to one that is not."""
+
+    @property
+    def allowance(self) -> int | None:
+        """How many more messages it should get while others are healthy; None: any number."""
+
+    @property
     def room(self) -> int:
         """How many more messages it takes, waiting ones included."""
+
+    @property
+    def spare(self) -> int:
+        """How many messages of the durable queue it would take now.
+
+        What it can write at once, less a reserve for messages whose clients wait.
+        """
 
     def send(self, messages: list[Message]) -> None:
         """Write them, in order, as window and rate allow; the rest waits in the backlog."""

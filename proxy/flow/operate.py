@@ -9,6 +9,8 @@ from typing import Any
 import structlog
 
 from proxy.flow.message import EsmeSession, Operation, Upstream
+from proxy.flow.operate_queue import OperateQueue
+from proxy.flow.queue import Queue
 from proxy.smpp import vocabulary as smpp
 from proxy.smpp.pdu import REPLACE, PduError, content_at
 from proxy.smpp.rewrite import operation_message_id, with_message_id
@@ -28,11 +30,17 @@ _FAILURE = {
 
 
 class Operate:
-    """Relays operations on a message to the upstream that has it.  Nothing is charged."""
+    """Relays operations on a message to the upstream that has it.  Nothing is charged.
 
-    def __init__(self, pool: Callable[[], Any], upstreams: dict[int, Upstream]) -> None:
+    What is still in the durable queue no upstream has: that is answered here.
+    """
+
+    def __init__(
+        self, pool: Callable[[], Any], upstreams: dict[int, Upstream], queue: Queue
+    ) -> None:
         self._pool = pool
         self._upstreams = upstreams
+        self._queued = OperateQueue(pool, queue)
 
     async def received(
         self, session: EsmeSession, command_id: int, sequence_number: int, body: bytes
@@ -45,10 +53,18 @@ class Operate:
 
         try:
             message_id = operation_message_id(command_id, body)
+            if command_id == smpp.CANCEL_SM and not message_id:
+                # At the upstream that would be everybody's messages: here it is the account's.
+                answer(*await self._queued.cancel_between(session.account.id, body))
+                return
             if not _OUR_ID.fullmatch(message_id) or int(message_id) > _ID_MAX:
-                # Also the empty id of a cancel_sm for all messages between two addresses: at the
-                # upstream that would be everybody's messages.
                 answer(smpp.ESME_RINVMSGID if message_id else _FAILURE[command_id])
+                return
+            answered = await self._queued.received(
+                session.account.id, command_id, int(message_id), body
+            )
+            if answered is not None:
+                answer(*answered)
                 return
             row = await self._pool().fetchrow(
                 load("message_at_upstream"), session.account.id, int(message_id)

@@ -1,6 +1,6 @@
 """Step 5: the upstream has answered, or has not.  One transaction for all answers, then the client.
 
-Promise 4 stands here: a client is answered only from `_committed`.
+Promise 4 stands here: a client is answered only from `committed`, or from `queued`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
@@ -28,6 +28,22 @@ log = structlog.get_logger()
 
 Answer = tuple[Message, int, bytes]
 """The message, the upstream's command_status, the body of its response."""
+
+
+class QueueEnds(Protocol):
+    """What the durable queue does with messages that it has given to an upstream."""
+
+    def ended(self, settlements: list[Settlement]) -> None:
+        """They have an outcome, or are in doubt."""
+
+    def not_sent(self, messages: list[Message], reason: str) -> None:
+        """Nothing of them was written: they wait again."""
+
+    def enqueue(self, messages: list[Message]) -> bool:
+        """Charged messages whose upstreams are gone; False: it takes none now."""
+
+    async def passed(self) -> None:
+        """Returns when what was handed in is committed."""
 
 
 class Settle:
@@ -52,7 +68,7 @@ class Settle:
                 name,
                 connect=connect,
                 execute=partial(_execute, mint),
-                committed=self._committed,
+                committed=self.committed,
                 failed=self._failed,
                 retry=True,
             )
@@ -60,11 +76,21 @@ class Settle:
         self.lane = lane("settle")
         # Giving credit back needs the account's lock; answers of others do not wait for that.
         self.release_lane = lane("release")
+        self.queue: QueueEnds | None = None
+        """Whom messages of the durable queue are handed to: they leave it as they end."""
 
     async def passed(self) -> None:
         """Returns when everything handed in before this call is committed."""
         await self.lane.passed()
         await self.release_lane.passed()
+        if self.queue is not None:
+            await self.queue.passed()
+
+    async def answers_passed(self) -> None:
+        """Returns when every message that an upstream has taken so far can be found by its id."""
+        await self.lane.passed()
+        if self.queue is not None:
+            await self.queue.passed()
 
     def answered(self, upstream: Upstream, answers: Iterable[Answer], late: bool = False) -> None:
         """Responses of the upstream: charged when it took the message, released when not."""
@@ -100,20 +126,39 @@ class Settle:
             if message.command_id == smpp.SUBMIT_MULTI:
                 _give_back_refused_destinations(settlement)
             (released if settlement.released else settlements).append(settlement)
-        self.lane.add(settlements)
-        self.release_lane.add(released)
+        self._add(self.lane, settlements)
+        self._add(self.release_lane, released)
+
+    def _add(self, lane: Lane[Settlement, set[int]], settlements: list[Settlement]) -> None:
+        """What is in the durable queue leaves it in the transaction in which it ends."""
+        if self.queue is not None:
+            of_queue = [s for s in settlements if s.message.queue is not None and not s.late]
+            if of_queue:
+                self.queue.ended(of_queue)
+                settlements = [s for s in settlements if s.message.queue is None or s.late]
+        lane.add(settlements)
 
     def doubtful(self, upstream: Upstream, messages: list[Message], reason: str) -> None:
         """Written, but nobody knows whether the upstream took them."""
-        self.lane.add(
+        self._add(
+            self.lane,
             [
                 Settlement(m, upstream.id, self._status.in_doubt, in_doubt=True, reason=reason)
                 for m in messages
-            ]
+            ],
         )
 
     def not_sent(self, messages: list[Message], reason: str) -> None:
-        """Charged, but no upstream is bound any more; not one octet was written: released."""
+        """Charged, but no upstream is bound any more; not one octet was written.
+
+        It waits in the durable queue, where its route says so; else its credit is released.
+        """
+        if self.queue is not None:
+            for_queue = [
+                m for m in messages if m.queue is None and m.route and m.route.queue_when_down
+            ]
+            if for_queue and self.queue.enqueue(for_queue):
+                messages = [m for m in messages if m not in for_queue]
         self._release(messages, self._status.no_upstream, reason)
 
     def not_sent_in_time(self, messages: list[Message], reason: str) -> None:
@@ -121,9 +166,26 @@ class Settle:
         self._release(messages, self._status.queue_full, reason)
 
     def _release(self, messages: list[Message], status: int, reason: str) -> None:
+        waiting = [m for m in messages if m.queue is not None]
+        if waiting and self.queue is not None:
+            self.queue.not_sent(waiting, reason)
+            messages = [m for m in messages if m.queue is None]
         self.release_lane.add(
             [Settlement(m, None, status, released=True, reason=reason) for m in messages]
         )
+
+    def queued(self, messages: list[Message]) -> None:
+        """They are committed in the durable queue: their clients hear that they are accepted."""
+        counts: Counter[int] = Counter()
+        for message in messages:
+            counts[message.account.id] += 1
+            self.held_micro -= message.price_micro
+            if message.retry_hash:
+                self._retry.answered(message)
+            self._respond(message, smpp.ESME_ROK, b"")
+        metrics.MESSAGES.labels("queued").inc(len(messages))
+        for account_id, count in counts.items():
+            self._record_event("submit_queued", "Submit queued", account_id=account_id, count=count)
 
     def not_charged(self, messages: list[Message], status: int) -> None:
         """The charge failed: the client hears it now, and should the debit exist, it is undone.
@@ -142,25 +204,26 @@ class Settle:
             ]
         )
 
-    def _committed(self, batch: list[Settlement], released: set[int]) -> None:
+    def committed(self, batch: list[Settlement], released: set[int]) -> None:
+        """They have their outcomes, or stand in doubt: answer, count, tell."""
         accepted: Counter[int] = Counter()
         doubtful: Counter[int] = Counter()
         refused: Counter[tuple[int, str]] = Counter()
         released_micro = 0
         for settlement in batch:
             message = settlement.message
-            if not settlement.late:
+            if not settlement.late and message.queue is None:
                 self.held_micro -= message.price_micro
             if settlement.in_doubt:
                 doubtful[message.account.id] += 1
-            elif settlement.status == smpp.ESME_ROK:
+            elif settlement.status == smpp.ESME_ROK and not settlement.withdrawn:
                 accepted[message.account.id] += 1
             elif message.id in released:
                 refused[message.account.id, _what_happened(settlement)] += 1
             if settlement.released and message.id in released:
                 back = settlement.back_micro
                 released_micro += message.price_micro if back is None else back
-            if not settlement.late:
+            if not settlement.late and message.queue is None:
                 self._answer(settlement)
         if debug_enabled():
             _trace(batch)

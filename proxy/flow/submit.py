@@ -12,6 +12,7 @@ from proxy.credit.tariff import Price, PriceTable, service_of
 from proxy.flow.balance import Balance
 from proxy.flow.charge import Charge
 from proxy.flow.message import Account, EsmeSession, Message, Upstream
+from proxy.flow.queue import Queue
 from proxy.flow.refusals import Refuser, Request
 from proxy.flow.retry import Retry
 from proxy.routing.table import RouteTable
@@ -29,6 +30,7 @@ class Submit:
         self,
         charge: Charge,
         routes: RouteTable[Upstream],
+        queue: Queue,
         refuser: Refuser,
         retry: Retry,
         balance: Balance,
@@ -37,7 +39,9 @@ class Submit:
         record_event: Callable[..., None],
     ) -> None:
         self._charge = charge
-        self._routes = routes
+        self.routes = routes
+        """Another table may take its place at any time."""
+        self._queue = queue
         self._refuser = refuser
         self._retry = retry
         self._balance = balance
@@ -73,7 +77,11 @@ class Submit:
                 else:
                     refused.setdefault("over_rate", []).append(request)
                 continue
-            reason = self._refusal(account, message, now_s) or self._no_way(message.upstreams, left)
+            try:
+                reason = self._refusal(account, message, now_s) or self._way(message, left, now_s)
+            except PduError as error:
+                self._malformed(session, request, error)
+                continue
             if reason is not None:
                 refused.setdefault(reason, []).append(request)
                 continue
@@ -133,7 +141,6 @@ class Submit:
             service,
             price.id if price else 0,
             price_micro,
-            self._routes.find(destination),
         )
         if command_id == smpp.SUBMIT_MULTI:
             # Its receipts come one for each destination: it is charged when it is accepted.
@@ -152,8 +159,6 @@ class Submit:
                 return reason
         if not message.price_micro:
             return "not_sold" if message.price_id else "no_price"
-        if not message.upstreams:
-            return "no_route"
         if (
             account.dry_micro is not None
             and message.price_micro > account.dry_micro
@@ -165,10 +170,30 @@ class Submit:
             return "insufficient_credits"
         return None
 
-    def _no_way(self, upstreams: tuple[Upstream, ...], left: dict[Upstream, int]) -> str | None:
-        """Why none of the upstreams can take one more message, before any debit."""
+    def _way(self, message: Message, left: dict[Upstream, int], now_s: float) -> str | None:
+        """Find the message's route; the reason when it can't be taken now, before any debit.
+
+        Raises PduError when it is for the queue and its times are malformed.
+        """
+        route = self.routes.find(
+            message.account.name,
+            message.source_addr,
+            message.destination_addr,
+            message.data_coding,
+            now_s,
+        )
+        if route is None:
+            return "no_route"
+        message.route = route
+        message.upstreams = route.ways(lambda upstream: upstream.cost_micro(message))
+        if self._queue.takes(route):
+            if self._queue.full:
+                return "queue_full"
+            message.queue = self._queue.place(message, now_s)
+            return None
+        message.arrived_at = time.monotonic()
         any_bound = False
-        for upstream in upstreams:
+        for upstream in message.upstreams:
             if upstream.bound:
                 any_bound = True
                 # Asked once a batch, and counted down; what is being charged comes before us.

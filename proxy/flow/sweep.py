@@ -81,11 +81,15 @@ class Sweep:
             await self._doubts(connection)
             self._release.add(await sweeps.overdue_receipts(connection))
             await sweeps.free_reservations(connection)
-            await self._dead_claims.forget(connection)
+            self.doubtful(await self._dead_claims.forget(connection))
             await self._deliveries(connection)
 
     async def _holds(self, connection: Any) -> None:
-        for account_id, count in await sweeps.lost_holds(connection, self._answer_within_s):
+        self.doubtful(await sweeps.lost_holds(connection, self._answer_within_s))
+
+    def doubtful(self, counts: list[tuple[int, int]]) -> None:
+        """Messages whose proxy is gone came in doubt: how many, of which accounts."""
+        for account_id, count in counts:
             self._record_event(
                 "message_in_doubt",
                 "Message in doubt: its proxy stopped before an answer",

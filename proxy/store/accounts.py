@@ -182,6 +182,12 @@ async def available(conn: Connection, account_ids: Sequence[int]) -> list[tuple[
     return [(row["id"], row["micro"]) for row in rows]
 
 
+async def id_of(conn: Connection, name: str) -> int | None:
+    """The id of an account, or None when there is no such."""
+    found: int | None = await conn.fetchval("SELECT id FROM account WHERE name = $1", name)
+    return found
+
+
 async def all_inbound(conn: Connection) -> list[tuple[str, int]]:
     """Every inbound pattern with the account it belongs to."""
     rows = await conn.fetch("SELECT pattern, account_id FROM inbound ORDER BY pattern")

@@ -36,6 +36,7 @@ CHECKS: Final = (
     "awaiting",
     "used",
     "price",
+    "queue",
     "seal",
 )
 """The checks in order; each but SEAL is the query audit_NAME, which says what must hold."""

@@ -17,6 +17,7 @@ class Incoming:
 
     __slots__ = (
         "account_id",
+        "all_asked",
         "attempts",
         "body",
         "command_id",
@@ -32,13 +33,21 @@ class Incoming:
     )
 
     def __init__(
-        self, link: Any, upstream_id: int, command_id: int, sequence_number: int, body: bytes
+        self,
+        link: Any,
+        upstream_id: int,
+        command_id: int,
+        sequence_number: int,
+        body: bytes,
+        all_asked: bool = False,
     ) -> None:
         self.link = link
         self.upstream_id = upstream_id
         self.command_id = command_id
         self.sequence_number = sequence_number
         self.body = body
+        self.all_asked = all_asked
+        """Its upstream was asked for every receipt: the client gets it if it asked too."""
         self.key: str | None = None
         """What its message is found by; None: not a receipt."""
         self.message_state: int | None = None
@@ -106,6 +115,7 @@ async def keep(
         accounts_here,
         mint.node,
         id_at_time(now - RECEIPT_SEARCH_S),
+        numbers([int(i.all_asked) for i in batch]),
     )
     kept = {
         r["id"]: Kept(

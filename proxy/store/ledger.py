@@ -62,8 +62,9 @@ async def charge(connection: Any, mint: IdMint, messages: Iterable[Any]) -> Char
     ids = mint.mint(len(ordered))
     for message, message_id in zip(ordered, ids, strict=True):
         message.id = message_id
+    queued = [(at, m) for at, m in enumerate(ordered, 1) if m.queue is not None]
     row = await connection.fetchrow(
-        load("charge"),
+        load("charge_queued" if queued else "charge"),
         account_ids,
         sizes,
         numbers(ids),
@@ -80,8 +81,9 @@ async def charge(connection: Any, mint: IdMint, messages: Iterable[Any]) -> Char
         numbers([m.registered_delivery for m in ordered]),
         *_retries(ordered),
         *_parts(ordered),
+        *(queue_arguments([m for _, m in queued], [at for at, _ in queued]) if queued else ()),
     )
-    balances, available, refusals, repeats, upstreams = row
+    balances, available, refusals, repeats, upstreams = row[:5]
     by_id = {a: left for a, left in zip(account_ids, available, strict=True) if left is not None}
     return Charged(ordered, balances, by_id, refusals, repeats, upstreams)
 
@@ -105,6 +107,25 @@ def _parts(messages: list[Any]) -> tuple[str | None, ...]:
         bound = [u.id for u in m.upstreams if u.bound] if wanted else []
         upstreams.append((bound or [m.upstreams[0].id])[0] if wanted else 0)
     return texts(keys), numbers(numbers_), numbers(totals), numbers(upstreams)
+
+
+def queue_arguments(messages: list[Any], positions: list[int]) -> tuple[Any, ...]:
+    """The parameters of put_in_queue, but the last."""
+    return (
+        positions,
+        [m.id for m in messages],
+        [m.account.id for m in messages],
+        [m.queue.line for m in messages],
+        [m.queue.route for m in messages],
+        [m.queue.due_at_s for m in messages],
+        [m.queue.expires_at_s for m in messages],
+        [m.command_id for m in messages],
+        [m.body for m in messages],
+        [m.price_micro for m in messages],
+        [",".join(map(str, m.prices_micro)) for m in messages],
+        [m.service for m in messages],
+        [m.asked for m in messages],
+    )
 
 
 class Hold:
@@ -174,6 +195,11 @@ class Settlement:
         """The message was in doubt before, and its client has been answered."""
         self.reason = reason
 
+    @property
+    def withdrawn(self) -> bool:
+        """No upstream had it: released, or charged on submit, without an answer."""
+        return self.released and self.upstream_id is None
+
 
 async def settle(
     connection: Any,
@@ -187,6 +213,16 @@ async def settle(
 
     Returns the ids of the messages whose credit was given back by this call.
     """
+    released: list[int] = await connection.fetchval(
+        load("settle"), *settle_arguments(mint, settlements, late_resolution)
+    )
+    return set(released)
+
+
+def settle_arguments(
+    mint: IdMint, settlements: list[Settlement], late_resolution: str = "late answer"
+) -> tuple[Any, ...]:
+    """The parameters of settle_batch."""
     charged = [s for s in settlements if not s.released and not s.in_doubt]
     late: list[Settlement] = []
     back: list[Settlement] = []
@@ -195,8 +231,7 @@ async def settle(
         back = [s for s in settlements if s.released]
         doubt = [s for s in settlements if s.in_doubt]
     late = [s for s in settlements if s.late]
-    released: list[int] = await connection.fetchval(
-        load("settle"),
+    return (
         numbers([s.message.id for s in charged]),
         numbers([s.message.account.id for s in charged]),
         numbers([s.upstream_id or 0 for s in charged]),
@@ -221,7 +256,6 @@ async def settle(
         [s.message.account.id for s in late],
         late_resolution,
     )
-    return set(released)
 
 
 async def release(connection: Any, mint: IdMint, due: list[tuple[int, int]]) -> set[int]:

@@ -1,8 +1,8 @@
 """What the proxies that share a database say of themselves: their sessions and upstreams.
 
 A status is {"sessions": [...], "upstreams": [...]}.  A session has id, account, system_id,
-bind_type, peer, bound_at (ISO 8601) and open_requests; an upstream has name, links, window_used,
-window_max, backlog and paused.
+bind_type, peer, bound_at (ISO 8601) and open_requests; an upstream has name, kind, state, links,
+window_used, window_max, backlog and paused, and what only its kind has (see its `status`).
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from typing import Any
 import asyncpg
 import structlog
 
+from proxy.store import queue
 from proxy.store.database import UNREACHABLE
 from proxy.store.ids import NODE_MAX, IdMint
 
@@ -29,8 +30,14 @@ _NODES_HERE = f"""
       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """  # noqa: S608 - numbers only
 _NODES_MISSING = f"""
-    SELECT DISTINCT claimed_by FROM delivery
+    SELECT claimed_by FROM (
+        SELECT DISTINCT claimed_by FROM delivery
+        UNION SELECT DISTINCT claimed_by FROM queue_line WHERE claimed_by IS NOT NULL
+    ) claims
     WHERE claimed_by <> $1 AND claimed_by NOT IN ({_NODES_HERE})
+"""  # noqa: S608 - numbers only
+_STILL_MISSING = f"""
+    SELECT node FROM unnest($1::integer[]) AS node WHERE node NOT IN ({_NODES_HERE})
 """  # noqa: S608 - numbers only
 _FORGET_CLAIMS = f"""
     UPDATE delivery SET claimed_by = NULL
@@ -47,11 +54,17 @@ class Presence:
     """Holds the node number and hands out notifications."""
 
     def __init__(
-        self, connect: Callable[[], Awaitable[Any]], mint: IdMint, channels: dict[str, Listener]
+        self,
+        connect: Callable[[], Awaitable[Any]],
+        mint: IdMint,
+        channels: dict[str, Listener],
+        doubtful: Callable[[queue.Counts], None],
     ) -> None:
         self._connect = connect
         self._mint = mint
         self._channels = channels
+        self._doubtful = doubtful
+        """Told of messages that a former holder of the number was sending: how many, whose."""
         self._connection: asyncpg.Connection | None = None
 
     async def take_node(self) -> None:
@@ -70,6 +83,7 @@ class Presence:
                 await connection.execute(
                     "UPDATE delivery SET claimed_by = NULL WHERE claimed_by = $1", node
                 )
+                self._doubtful(await queue.forget_claims(connection, [node]))
                 self._mint.node = node
             log.info("node_taken", node=node)
         except BaseException:
@@ -105,13 +119,19 @@ class DeadClaims:
         self._mint = mint
         self._missed: dict[int, int] = {}
 
-    async def forget(self, connection: Any) -> None:
-        """Deliveries claimed by a proxy that was missed several times in a row are free again."""
+    async def forget(self, connection: Any) -> queue.Counts:
+        """What a proxy has claimed that was missed several times in a row is free again.
+
+        What it was sending of the queue is in doubt: returns how many, whose.
+        """
         missing = await connection.fetch(_NODES_MISSING, self._mint.node)
         self._missed = {row[0]: self._missed.get(row[0], 0) + 1 for row in missing}
         dead = [node for node, times in self._missed.items() if times >= _TIMES_MISSING]
-        if dead:
-            await connection.execute(_FORGET_CLAIMS, dead)
+        if not dead:
+            return []
+        await connection.execute(_FORGET_CLAIMS, dead)
+        gone = await connection.fetch(_STILL_MISSING, dead)
+        return await queue.forget_claims(connection, [row["node"] for row in gone])
 
 
 def _payload_only(listener: Listener) -> Callable[[Any, int, str, Any], None]:

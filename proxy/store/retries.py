@@ -24,19 +24,21 @@ async def forget(connection: Any, answered: list[tuple[int, int, int]]) -> None:
 async def outcome(connection: Any, account_id: int, message_id: int) -> int | None:
     """The command_status for a retry of a message; None while nobody knows.
 
-    A message in doubt is not sent again: its retry is told that it was taken.
+    A message in doubt is not sent again: its retry is told that it was taken.  So is that of one in
+    the queue, as its first client was.
     """
     row = await connection.fetchrow(
-        "SELECT o.command_status, d.message_id IS NOT NULL AS in_doubt"
+        "SELECT o.command_status, d.message_id IS NOT NULL OR q.id IS NOT NULL AS taken"
         " FROM (SELECT $1::bigint AS account_id, $2::bigint AS message_id) m"
         " LEFT JOIN outcome o USING (account_id, message_id)"
-        " LEFT JOIN in_doubt d USING (account_id, message_id)",
+        " LEFT JOIN in_doubt d USING (account_id, message_id)"
+        " LEFT JOIN queued q ON q.account_id = m.account_id AND q.id = m.message_id",
         account_id,
         message_id,
     )
     if row["command_status"] is not None:
         return int(row["command_status"])
-    return 0 if row["in_doubt"] else None
+    return 0 if row["taken"] else None
 
 
 async def forget_old(connection: Any) -> None:

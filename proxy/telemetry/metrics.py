@@ -87,9 +87,42 @@ UPSTREAM_UP = _gauge("upstream_up", "Bound links to the upstream", "upstream")
 UPSTREAM_RESPONSE_SECONDS = _histogram(
     "upstream_response_seconds", "From request to response", _SECONDS_BUCKETS, "upstream"
 )
+UPSTREAM_HEALTHY = _gauge(
+    "upstream_healthy", "1 when the upstream is bound and not avoided for its health", "upstream"
+)
+UPSTREAM_RATE = _gauge(
+    "upstream_rate", "Messages a second that may go to the upstream now; 0: any number", "upstream"
+)
+UPSTREAM_THROTTLED = _counter(
+    "upstream_throttled_total",
+    "Answers ESME_RTHROTTLED or ESME_RMSGQFUL from the upstream",
+    "upstream",
+)
+
+FAILOVERS = _counter(
+    "failovers_total", "Refused messages that went on to another upstream", "upstream"
+)
+
+# --- Modems.
+MODEM_SIGNAL_DBM = _gauge("modem_signal_dbm", "Signal strength at the modem", "upstream")
+MODEM_REGISTERED = _gauge("modem_registered", "1 when the modem has a network", "upstream")
+MODEM_SHORT_MESSAGES = _counter(
+    "modem_short_messages_total", "Short messages (parts) written to the modem", "upstream"
+)
+MODEM_RESTARTS = _counter("modem_restarts_total", "How often the modem was lost", "upstream")
+MODEM_LIMIT_LEFT = _gauge(
+    "modem_limit_left", "Short messages that the SIM may still send now", "upstream"
+)
 
 # --- Waiting.
 QUEUE_MESSAGES = _gauge("queue_messages", "Messages waiting inside the proxy", "queue")
+DURABLE_QUEUE_MESSAGES = _gauge(
+    "durable_queue_messages", "Messages waiting in the database for their upstream", "route"
+)
+DURABLE_QUEUE_OLDEST_SECONDS = _gauge(
+    "durable_queue_oldest_seconds", "How long the oldest that may go has waited", "route"
+)
+QUEUE_POSTPONED = _counter("queue_postponed_total", "Queued messages that were put off")
 DELIVERIES_WAITING = _gauge(
     "deliveries_waiting", "Receipts and mobile-originated messages waiting for their client"
 )

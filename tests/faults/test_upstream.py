@@ -88,7 +88,7 @@ async def test_a_link_that_was_closed_takes_nothing_more(database_url: str) -> N
         traffic = Traffic(esme)
         traffic.send(5)
         await smsc.wait_for(lambda s: len(s.submits) == 1)
-        await eventually(lambda: proxy._upstreams[1].backlog == 4)
+        await eventually(lambda: proxy.ways.upstreams[1].backlog == 4)
         await smsc.pause_listening()
         await smsc.send_pdu(
             pdu(SUBMIT_SM_RESP, smsc.submits[0].sequence_number, b"1\0") + pdu(UNBIND, 99)
@@ -261,7 +261,7 @@ async def test_the_backlog_of_an_upstream_that_dies_goes_to_the_next(database_ur
         traffic = Traffic(esme)
         traffic.send(30)
         await first.wait_for(lambda s: len(s.submits) == 1)
-        await eventually(lambda: proxy._upstreams[1].backlog == 29)
+        await eventually(lambda: proxy.ways.upstreams[1].backlog == 29)
         assert len(second.submits) == 0
         await first.pause_listening()
         first.drop_connections()

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import httpx
+from support.queued import enqueue
 
 from proxy.admin.context import Context
 from proxy.admin.http import create_app
@@ -18,6 +19,7 @@ from proxy.store.ids import COMMAND_NODE, IdMint
 
 BASE = "http://test/api/v1"
 CARRIER = "secret-carrier"
+QUEUED_ROUTE = "secret-modems"
 MICRO = 1_000_000
 
 
@@ -166,6 +168,18 @@ class ApiServer:
             sessions = [*known.get(node, {"sessions": []})["sessions"], session]
             await nodes.write_status(conn, node, {"sessions": sessions, "upstreams": [upstream]})
         return f"{node}-{number}"
+
+    async def add_queued(self, account: str, destination: str = "447700900123") -> str:
+        """A message in the queue that the carrier refused for now: its name stands there."""
+        async with self.database.pool.acquire() as conn:
+            account_id = await conn.fetchval("SELECT id FROM account WHERE name = $1", account)
+            [message_id] = await enqueue(conn, account_id, destination, route=QUEUED_ROUTE)
+            await conn.execute(
+                "UPDATE queued SET attempts = 1, last_status = 88, last_reason = $2 WHERE id = $1",
+                message_id,
+                f"refused by {CARRIER}: ESME_RTHROTTLED",
+            )
+        return str(message_id)
 
     async def add_secrets(self, account: str) -> list[str]:
         """Everything that an account can have; returns words that stand only in that."""

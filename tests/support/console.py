@@ -23,7 +23,7 @@ ORIGIN = "http://console.test"
 class Site:
     """A console whose clock and database can be tampered with."""
 
-    def __init__(self, database: Database, **http: Any) -> None:
+    def __init__(self, database: Database, settings: Settings | None = None, **http: Any) -> None:
         self.database = database
         self.away = False
         self.ahead = timedelta()
@@ -31,7 +31,7 @@ class Site:
         self.context = Context(
             pool=self._pool,
             mint=IdMint(COMMAND_NODE),
-            settings=Settings(http=HttpSettings(**http)),
+            settings=settings or Settings(http=HttpSettings(**http)),
             readiness=lambda: {"database": True, "upstream": True, "accepting": True},
             record_event=lambda kind, *_, **__: self.recorded.append(kind),
             node=lambda: 1,

@@ -20,6 +20,7 @@ from proxy.config import (
     DatabaseSettings,
     DeliverySettings,
     HttpSettings,
+    RetrySettings,
     Settings,
     SmppSettings,
     UpstreamSettings,
@@ -45,14 +46,17 @@ def settings_for(
         http=HttpSettings(enabled=False),
         delivery=DeliverySettings(**{"retry_min_s": 0.05, **(delivery or {})}),
         upstream=upstreams,
-        **sections,
+        # Added to every wait of the sweep.
+        **{"retry": RetrySettings(patience_s=0.05, delay_s=0.01), **sections},
     )
 
 
 @asynccontextmanager
 async def carrier(**options: Any) -> AsyncIterator[SimulatedSmsc]:
     """A simulated carrier."""
-    smsc = SimulatedSmsc(SmscOptions(**{"receipt_delay_s": 0.0, **options}))
+    # What it refuses it refuses for good: nothing is tried again.
+    final = {"receipt_delay_s": 0.0, "refuse_status": 0x45}
+    smsc = SimulatedSmsc(SmscOptions(**{**final, **options}))
     await smsc.start()
     try:
         yield smsc
@@ -94,7 +98,7 @@ async def abandon(proxy: Proxy) -> None:
     for session in list(proxy.server.connections):
         if session.transport is not None:
             session.transport.abort()
-    for upstream in proxy._upstreams.values():
+    for upstream in proxy.ways.upstreams.values():
         for link in list(upstream._links):
             if link.transport is not None:
                 link.transport.abort()

@@ -27,6 +27,12 @@ def bare_message(account_id: int, price_micro: int = MICRO, **values: Any) -> An
         "part_key": "",
         "upstreams": (),
         "asked": -1,
+        "service": "",
+        "prices_micro": (),
+        "body": b"",
+        "destinations": 1,
+        "charge_on": "accept",
+        "queue": None,
     }
     assert values.keys() <= defaults.keys()
     return SimpleNamespace(**{**defaults, **values})

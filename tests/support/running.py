@@ -149,7 +149,9 @@ async def running_proxy(
     """
     own_smsc = smsc is None
     if smsc is None:
-        smsc = SimulatedSmsc(options or SmscOptions(receipt_delay_s=0.0))
+        # What it refuses it refuses for good: nothing is tried again.
+        final = SmscOptions(receipt_delay_s=0.0, refuse_status=0x66)
+        smsc = SimulatedSmsc(options or final)
         await smsc.start()
     settings = Settings(
         database=DatabaseSettings(url=database_url),

@@ -1,16 +1,19 @@
 -- The lists are texts (see proxy/store/arrays.py), with 0 and '' for what is missing.
 -- $9: accounts with a receiver on this node, $10: the node, $11: the oldest message id to look at
+-- $12: 1 where the upstream was asked for every receipt
 WITH incoming AS (
     SELECT id, nullif(account_id, 0) AS account_id, upstream_id, nullif(key, '') AS key,
-           nullif(message_state, 0) AS message_state, nullif(error, '') AS error, command_id, body
+           nullif(message_state, 0) AS message_state, nullif(error, '') AS error, command_id, body,
+           all_asked = 1 AS all_asked
     FROM unnest($1::text::bigint[], $2::text::bigint[], $3::text::integer[], texts_from($4),
-                $5::text::smallint[], texts_from($6), $7::text::smallint[], $8::bytea[])
-      AS i(id, account_id, upstream_id, key, message_state, error, command_id, body)
+                $5::text::smallint[], texts_from($6), $7::text::smallint[], $8::bytea[],
+                $12::text::smallint[])
+      AS i(id, account_id, upstream_id, key, message_state, error, command_id, body, all_asked)
 ), owned AS (
     SELECT i.id, coalesce(i.account_id, o.account_id) AS account_id, o.message_id,
            i.key, i.message_state, i.error, i.command_id, i.body,
            -- A receipt that the client did not ask for: it was for the charge.
-           o.asked = 0 OR (o.asked = 2 AND i.message_state = 2) AS unasked,
+           w.asked = 0 OR (w.asked = 2 AND i.message_state = 2) AS unasked,
            -- Charged on delivery: this receipt decides, unless it is about a state on the way.
            CASE WHEN o.awaits_receipt THEN (
                SELECT CASE WHEN message_state_name(i.message_state) = ANY (a.delivery_release)
@@ -24,6 +27,13 @@ WITH incoming AS (
           AND f.message_id >= $11
         ORDER BY f.message_id DESC LIMIT 1      -- carriers reuse ids: the youngest is meant
     ) o ON i.key IS NOT NULL
+    -- What the client asked for, where the proxy asked for every receipt.
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN o.asked IS NOT NULL OR NOT i.all_asked THEN o.asked
+                    ELSE (SELECT (m.registered_delivery & 3)::smallint FROM message m
+                          WHERE m.account_id = o.account_id AND m.id = o.message_id
+                            AND m.id >= $11) END AS asked
+    ) w
 ), charged AS (
     UPDATE outcome o SET awaits_receipt = false
     FROM owned w

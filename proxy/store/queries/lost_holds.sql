@@ -5,6 +5,8 @@ WITH lost AS (
     WHERE m.id > $1 AND m.id <= $2
       AND NOT EXISTS (SELECT 1 FROM outcome o WHERE o.account_id = m.account_id
                       AND o.message_id = m.id AND o.message_id > $1 AND o.message_id <= $2)
+      -- What waits in the queue has time; it leaves the queue with an outcome or a doubt.
+      AND NOT EXISTS (SELECT 1 FROM queued q WHERE q.account_id = m.account_id AND q.id = m.id)
 ), doubtful AS (
     INSERT INTO in_doubt (message_id, account_id, reason)
     SELECT id, account_id, 'no outcome in time' FROM lost

@@ -27,6 +27,12 @@ WITH m AS (
      AND ((l.operation = 'use' AND l.id = m.id)
           OR (l.operation <> 'use' AND l.message_id = m.id AND l.id > m.id))
     UNION ALL
+    SELECT now(), 9, CASE WHEN sending THEN 'being sent' ELSE 'waiting in the queue' END,
+           format('route %s%s%s', route, CASE attempts WHEN 0 THEN '' WHEN 1 THEN ', 1 attempt'
+                                         ELSE format(', %s attempts', attempts) END,
+                  ', ' || last_reason), NULL
+    FROM m JOIN queued USING (account_id, id, route, attempts)
+    UNION ALL
     SELECT d.since, 3, 'in doubt', format('%s%s', 'upstream ' || u.name || ': ', d.reason), NULL
     FROM m JOIN in_doubt d ON d.account_id = m.account_id AND d.message_id = m.id
     LEFT JOIN upstream u ON u.id = d.upstream_id
