@@ -18,6 +18,8 @@ from proxy.commands import (
     past,
     plans,
     pricing,
+    queue,
+    routes,
     statement,
     tariffs,
     tokens,
@@ -57,6 +59,8 @@ app.add_typer(plans.app, name="plan")
 app.add_typer(tariffs.app, name="tariff")
 app.command("price")(pricing.price)
 app.add_typer(upstreams.app, name="upstream")
+app.add_typer(routes.app, name="route")
+app.add_typer(queue.app, name="queue")
 app.add_typer(tokens.app, name="token")
 app.add_typer(operators.app, name="operator")
 app.command("statement")(statement.statement)

@@ -36,7 +36,7 @@ MESSAGE_COLUMNS = {
     "receipt_state": "receipt",
 }
 
-State = Literal["held", "in_doubt", "charged", "released"]
+State = Literal["queued", "sending", "held", "in_doubt", "accepted", "charged", "released"]
 Severity = Literal["debug", "info", "warning", "error"]
 
 

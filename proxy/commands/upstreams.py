@@ -1,4 +1,4 @@
-"""smpp-proxy upstream …: the carriers, beside what the configuration says of them."""
+"""smpp-proxy upstream …: carriers and modems, beside what the configuration says of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from asyncpg import Connection
 
 from proxy.commands import common, output
 from proxy.commands.common import ConfigOption, JsonOption
-from proxy.store import upstreams
+from proxy.store import upstream_reports, upstreams
 from proxy.store.outcomes import Refused
 from proxy.store.sql import Row
 
@@ -20,17 +20,61 @@ app = common.new_app("Upstreams: pause and resume them, and say what they cost."
 UpstreamArgument = Annotated[
     str, typer.Argument(metavar="NAME", help="The upstream's name in the configuration.")
 ]
-COLUMNS = {"name": "name", "cost_tariff": "cost tariff", "paused": "paused"}
+COLUMNS = {
+    "name": "name",
+    "kind": "kind",
+    "state": "state",
+    "links": "links",
+    "window": "window",
+    "backlog": "waiting",
+    "signal": "signal",
+    "sim": "SIM usage",
+    "cost_tariff": "cost tariff",
+    "paused": "paused",
+    "why": "why",
+}
+MANAGED = ("name", "cost_tariff", "paused")
+"""What pause, resume and cost print."""
 
 
 @app.command("list")
 def list_all(ctx: typer.Context, config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """List every upstream that a proxy ever had."""
-    rows = common.with_database(common.settings_for(ctx, config), upstreams.list_upstreams)
+    """List every upstream that a proxy ever had, with what the running proxies report of it."""
+    settings = common.settings_for(ctx, config)
+
+    async def work(conn: Connection) -> list[Row]:
+        return await upstream_reports.overview(conn, settings)
+
+    rows = common.with_database(settings, work)
     if as_json:
         output.print_json(rows)
     else:
-        output.print_table(rows, COLUMNS)
+        output.print_table([_shown(row) for row in rows], COLUMNS)
+
+
+def _shown(row: Row) -> Row:
+    signal = row["signal_dbm"]
+    return {
+        **row,
+        "window": window(row),
+        "signal": None if signal is None else f"{signal} dBm",
+        "sim": sim_usage(row),
+    }
+
+
+def window(row: Row) -> str:
+    """Requests without an answer, of how many there may be."""
+    return f"{row['window_used']}/{row['window_max']}" if row["window_max"] else ""
+
+
+def sim_usage(row: Row) -> str:
+    """Short messages that a SIM has sent, of how many it may: "12/100 this hour, 80 today"."""
+    used, limits = row["used"] or {}, row["limits"] or {}
+    return ", ".join(
+        f"{number}{f'/{limits[period]}' if limits.get(period) else ''} {words}"
+        for period, words in (("hour", "this hour"), ("day", "today"), ("month", "this month"))
+        if (number := used.get(period)) is not None
+    )
 
 
 @app.command("pause")
@@ -107,4 +151,4 @@ def _change(
     if as_json:
         output.print_json(row)
     else:
-        output.print_record(row, list(COLUMNS))
+        output.print_record(row, MANAGED)

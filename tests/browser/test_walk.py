@@ -10,15 +10,29 @@ import pytest
 from playwright.async_api import Page, expect
 from support.browser import Watched, chromium, require_chromium
 from support.esme import Esme
+from support.queued import claim, enqueue, put_off
 from support.running import Running, running_proxy
 
-from proxy.store import operators
+from proxy.config import RouteSettings
+from proxy.store import nodes, operators
 
 pytestmark = pytest.mark.timeout(120)
 
 PASSWORD = "correct horse battery"
 SOON_MS = 8000
 OK, SUBMIT_FAILED = 0, 0x45
+ROUTES = [
+    RouteSettings(
+        name="France and Spain at night",
+        prefix=["33", "34"],  # type: ignore[arg-type]  # as in the file
+        sender="Shop*",  # type: ignore[arg-type]
+        hours="22:00-06:00",
+        timezone="Europe/Paris",
+        upstreams=["carrier"],
+        when_down="queue",
+    ),
+    RouteSettings(name="modems", upstreams=["carrier"]),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -147,16 +161,21 @@ async def test_the_walk_of_an_operator(database_url: str) -> None:
 async def test_every_page_fits(
     database_url: str, width: int, scheme: Literal["light", "dark"]
 ) -> None:
-    async with running_proxy(database_url, http={"enabled": True}) as run, chromium() as browser:
+    async with (
+        running_proxy(database_url, http={"enabled": True}, route=ROUTES) as run,
+        chromium() as browser,
+    ):
         page = await browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
         watched = Watched(page)
         await set_up(run, page)
         base = f"http://127.0.0.1:{run.proxy.http_port}"
+        waiting = await fill_queue(run)
         for path in (
             "/", "/accounts", "/accounts/new", "/accounts/demo", "/accounts/demo/messages",
             "/accounts/demo/settings", "/accounts/demo/plans", "/accounts/demo/sessions",
-            "/messages", "/events", "/upstreams", "/tariffs", "/tariffs/standard",
-            "/tariffs/import", "/plans", "/users", "/users/alice", "/me",
+            "/messages", "/queue", "/queue?route=modems", "/events", "/upstreams", "/routes",
+            "/routes?account=demo&to=447700900123&from=Shop", "/tariffs", "/tariffs/standard",
+            "/tariffs/import", "/plans", "/users", "/users/alice", "/me", f"/messages/{waiting}",
         ):  # fmt: skip
             await page.goto(base + path)
             await watched.shot(f"{width}-{scheme}{path}")
@@ -169,20 +188,60 @@ async def test_every_page_fits(
                 " textarea:not([hidden])')].filter(one => !one.labels.length).length"
             )
             assert unnamed == 0, path
+        await page.goto(f"{base}/queue")
+        await page.get_by_role("button", name="Cancel modems").click()
+        await expect(page.get_by_role("heading", name="Cancel 13 messages?")).to_be_visible()
+        await watched.shot(f"{width}-{scheme}/queue-cancel")
         assert watched.complaints == []
 
 
+async def fill_queue(run: Running) -> int:
+    """Messages that are not due yet, and a modem in a pool; returns the id of one message."""
+    async with run.proxy.database.pool.acquire() as conn:
+        account_id = await conn.fetchval("SELECT id FROM account WHERE name = 'demo'")
+        first, *_ = await enqueue(conn, account_id, *["447700900123"] * 3, route="modems")
+        await put_off(conn, await claim(conn))
+        numbers = [f"4477009001{n:02}" for n in range(10)]
+        await enqueue(conn, account_id, *numbers, route="modems", due_in_s=500)
+        await conn.execute("INSERT INTO upstream (name) VALUES ('modem-1'), ('rack')")
+        counts = {"links": 1, "window_used": 1, "window_max": 1, "backlog": 0, "paused": False}
+        modem = {
+            "name": "modem-1", "kind": "modem", "state": "up", "pool": "rack", "signal_dbm": -71,
+            "operator": "Example Mobile", "manufacturer": "SIMCOM INCORPORATED",
+            "model": "SIMCOM_SIM800C", "device": "usb:1a86:7523:0123456789", "why": "",
+            "used": {"hour": 12, "day": 480, "month": 9200},
+            "limits": {"hour": 100, "day": 500, "month": None},
+            "balance": "Your balance is 12.34 EUR, valid until 2027-12-31. Dial *100# for more.",
+        }  # fmt: skip
+        rack = {"name": "rack", "kind": "pool", "state": "up", **counts}
+        await nodes.write_status(conn, 9, {"sessions": [], "upstreams": [modem | counts, rack]})
+    return first
+
+
 async def test_the_console_works_without_scripts(database_url: str) -> None:
-    async with running_proxy(database_url, http={"enabled": True}) as run, chromium() as browser:
+    async with (
+        running_proxy(database_url, http={"enabled": True}, route=ROUTES) as run,
+        chromium() as browser,
+    ):
         context = await browser.new_context(java_script_enabled=False)
         page = await context.new_page()
         await set_up(run, page)
         await page.goto(f"http://127.0.0.1:{run.proxy.http_port}/accounts/demo")
         await page.fill("[name=amount]", "5")
         await page.click("form.add button")
-        assert "5 credits added" in await page.inner_text("main")
+        await expect(page.locator("main")).to_contain_text("5 credits added")
+        await fill_queue(run)
+        await page.goto(f"http://127.0.0.1:{run.proxy.http_port}/queue")
+        await page.click("#cancel-r1")
+        await page.click("button.danger")
+        await expect(page.locator("main")).to_contain_text("13 messages cancelled.")
+        await page.goto(f"http://127.0.0.1:{run.proxy.http_port}/routes")
+        await page.get_by_label("Account").fill("demo")
+        await page.get_by_label("To", exact=True).fill("447700900123")
+        await page.get_by_role("button", name="Try").click()
+        await expect(page.get_by_role("heading", name="Route modems")).to_be_visible()
         await page.click("text=Sign out")
-        assert "You are signed out." in await page.inner_text("main")
+        await expect(page.locator("main")).to_contain_text("You are signed out.")
 
 
 async def test_a_refresh_leaves_focus_and_selection_alone(database_url: str) -> None:

@@ -385,8 +385,10 @@ async def test_plans(server: ApiServer, client: httpx.AsyncClient) -> None:
 async def test_upstreams(server: ApiServer, client: httpx.AsyncClient) -> None:
     await server.add_secrets("shop")
     [carrier] = (await client.get("/upstreams")).json()["items"]
-    at_node = {"node": 4, "links": 1, "window_used": 4, "window_max": 100, "backlog": 0}
-    assert (carrier["name"], carrier["paused"], carrier["nodes"]) == (CARRIER, False, [at_node])
+    counts = {"links": 1, "window_used": 4, "window_max": 100, "backlog": 0}
+    assert (carrier["name"], carrier["paused"], carrier["state"]) == (CARRIER, False, "up")
+    assert carrier["nodes"] == [{"node": 4, "state": "up", **counts}]
+    assert {key: carrier[key] for key in counts} == counts
     assert (await client.post(f"/upstreams/{CARRIER}/pause")).json()["paused"] is True
     assert (await client.post(f"/upstreams/{CARRIER}/resume")).json()["paused"] is False
     assert await events_of(server, "upstream_paused") == [

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import httpx
 import pytest
 import pytest_asyncio
-from support.api import BASE, CARRIER, ApiServer, api_server
+from support.api import BASE, CARRIER, QUEUED_ROUTE, ApiServer, api_server
 
 from proxy.admin.api.access import OWN, ROOT, SCOPE, Route
 from proxy.admin.api.app import create_api
@@ -95,8 +95,10 @@ async def both_accounts(postgres: Cluster) -> AsyncIterator[Both]:
         await database.open(wait=False)
         try:
             async with api_server(database) as opened:
-                alpha = await opened.add_secrets("alpha")
-                yield Both(opened, alpha, await opened.add_secrets("beta"))
+                words = [await opened.add_secrets(name) for name in ("alpha", "beta")]
+                for own in words:
+                    own.append(await opened.add_queued(own[0], own[1]))
+                yield Both(opened, *words)
         finally:
             await database.close()
 
@@ -126,6 +128,8 @@ def values_of(account: str, words: list[str]) -> dict[str, dict[str, str]]:
         "plans": {"plan": f"plan-of-{account}"},
         "upstreams": {"name": CARRIER},
         "events": {},
+        "queue": {"id": words[4]},
+        "routes": {},
     }
 
 
@@ -192,9 +196,12 @@ async def test_the_token_of_an_account_gets_nothing_of_another(
     elif "{" in operation.path:
         assert_problem(answer, 404)
         # Not even that it exists: what does not exist is answered in the same words.
-        nothing = ["omega", "330000000", "1", "1-1"]
+        nothing = ["omega", "330000000", "1", "1-1", "1"]
         absent = await send(client, operation, values_of("omega", nothing))
-        swapped = absent.text.replace("omega", "beta").replace("message 1", f"message {words[2]}")
+        swapped = absent.text.replace("omega", "beta")
+        for message_id in (words[2], words[4]):
+            if message_id in answer.text:
+                swapped = swapped.replace("message 1", f"message {message_id}")
         assert swapped == answer.text
     else:
         assert answer.status_code == 200
@@ -216,13 +223,15 @@ async def test_the_token_of_an_account_sees_its_own_and_not_whom_we_buy_from(
     server, words = both.server, both.alpha
     answer = await send(await server.client("read", "alpha"), operation, values_of("alpha", words))
     assert answer.status_code == 200, answer.text
-    for secret in (CARRIER, "their-id", "0.03", "beta"):
+    for secret in (CARRIER, QUEUED_ROUTE, "their-id", "0.03", "beta"):
         assert secret not in answer.text
     full = await send(await server.client("read"), operation, values_of("alpha", words))
     assert full.status_code == 200
     if "messages" in operation.path:
         assert CARRIER in full.text and "their-id" in full.text
         assert "refused by the upstream: ESME_RSYSERR" in answer.text
+    if "queue" in operation.path:
+        assert QUEUED_ROUTE in full.text
 
 
 async def keep_sessions(server: ApiServer) -> None:
@@ -236,15 +245,17 @@ async def everything(server: ApiServer) -> list[Any]:
         await server.database.pool.fetch(f"SELECT * FROM {table} ORDER BY 1, 2")
         for table in (
             "account", "login", "ledger", "tariff", "price", "plan", "account_plan", "upstream",
+            "queued", "queue_line",
         )
     ]  # fmt: skip
 
 
 async def test_account_filters_of_others_find_nothing(server: ApiServer) -> None:
-    await server.add_secrets("alpha")
-    await server.add_secrets("beta")
+    for name in ("alpha", "beta"):
+        await server.add_secrets(name)
+        await server.add_queued(name)
     client = await server.client("read", "alpha")
-    for path in ("/messages", "/events"):
+    for path in ("/messages", "/events", "/queue"):
         assert_problem(await client.get(path, params={"account": "beta"}), 404)
         mine = (await client.get(path, params={"account": "alpha"})).json()["items"]
         assert mine and {item["account"] for item in mine} == {"alpha"}

@@ -112,6 +112,7 @@ def target(postgres: Cluster) -> Iterator[Target]:
             "tariffs name": "standard",
             "upstreams name": CARRIER,
             "plans plan": "unused",
+            "queue id": loop.run(helper.add_queued("alpha")),
         }
         yield Target(f"http://127.0.0.1:{port}{ROOT}", token, known)
         loop.run(http.stop())

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
+from support.messages import bare_message
 
-from proxy.smpp.vocabulary import ESME_RTHROTTLED, ESME_RUNKNOWNERR, SUBMIT_SM
+from proxy.smpp.vocabulary import ESME_RTHROTTLED, ESME_RUNKNOWNERR
 from proxy.store import accounts, migrations
 from proxy.store.audit import CHECKS, WHOLE_LEDGER, audit
 from proxy.store.credit import add_credit
@@ -54,22 +55,14 @@ async def traffic(conn: Any) -> dict[str, int]:
 
 def submit(account_id: int, login_id: int) -> Any:
     """A message of two credits."""
-    return SimpleNamespace(
-        id=0,
-        account=SimpleNamespace(id=account_id),
+    return bare_message(
+        account_id,
+        2 * MICRO,
         login_id=login_id,
-        command_id=SUBMIT_SM,
         source_addr="me",
         destination_addr="447700900123",
         segments=2,
-        price_micro=2 * MICRO,
         price_id=1,
-        esm_class=0,
-        data_coding=0,
-        registered_delivery=0,
-        retry_hash=0,
-        part=None,
-        asked=-1,
     )
 
 
@@ -89,6 +82,14 @@ async def test_the_books_balance(conn: Any) -> None:
 
 
 BOB = "(SELECT id FROM account WHERE name = 'bob')"
+QUEUED = (
+    "INSERT INTO queued (id, account_id, line, route, due_at, expires_at, command_id, body,"
+    " price_micro, prices, service, asked) SELECT id, account_id, '44', 'any', now(), now(), 4, '',"
+    " price_micro, '', '', -1 FROM message"
+)
+LINE = (
+    f"INSERT INTO queue_line (account_id, line, route, next_at) VALUES ({BOB}, '44', 'any', now())"
+)
 SPOILED = {
     "balance changed": (
         "UPDATE account SET balance_micro = balance_micro + 1 WHERE name = 'bob'",
@@ -170,7 +171,7 @@ SPOILED = {
     ),
     "forgotten hold": (
         "UPDATE sweep SET swept_through = {held}",
-        ("sweep", "bob", "message {held} was swept, and has no outcome and no doubt"),
+        ("sweep", "bob", "message {held} was swept, and has no outcome, no doubt and is not queued"),
     ),
     "delivered twice": (
         "INSERT INTO delivery (id, account_id, kind, command_id, body)"
@@ -251,6 +252,26 @@ SPOILED = {
     "not for sale": (
         "UPDATE price SET price_micro = NULL",
         ("price", "bob", "message {held} names price 1, which is not for sale"),
+    ),
+    "queued and ended": (
+        f"{QUEUED} WHERE id = {{charged}}; {LINE}",
+        ("queue", "bob", "message {charged} is queued, and is charged already"),
+    ),
+    "queued at another price": (
+        f"{QUEUED} WHERE id = {{held}}; UPDATE queued SET price_micro = 1; {LINE}",
+        ("queue", "bob", "message {held} is queued for 0.000001, and its price was 2"),
+    ),
+    "queued and not charged": (
+        f"{QUEUED} WHERE id = {{held}}; UPDATE queued SET id = 77; {LINE}",
+        ("queue", "bob", "message 77 is queued, and was not charged"),
+    ),
+    "queued in no line": (
+        f"{QUEUED} WHERE id = {{held}}",
+        ("queue", "bob", "message {held} is queued, and its line is not"),
+    ),
+    "being sent by nobody": (
+        f"{QUEUED} WHERE id = {{held}}; UPDATE queued SET sending = true; {LINE}",
+        ("queue", "bob", "message {held} is being sent, and no proxy has claimed it"),
     ),
     "sealed day changed": (
         "INSERT INTO sealed_day (day, rows, hash)"

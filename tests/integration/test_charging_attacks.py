@@ -216,8 +216,8 @@ async def test_what_the_carrier_refused_may_be_tried_again(database_url: str) ->
     async with running_proxy(database_url) as run, run.esme() as esme:
         await esme.bind()
         await run.set_account(retry_safe_s="600", charge_on="submit")
-        run.smsc.options.refuse_rate = 1.0
-        assert (await esme.submit()).status == 0x58
+        run.smsc.options.refuse_rate, run.smsc.options.refuse_status = 1.0, 0x45
+        assert (await esme.submit()).status == 0x45
         run.smsc.options.refuse_rate = 0.0
         assert (await esme.submit()).status == 0
         assert await run.balance() == 98

@@ -54,6 +54,19 @@ COMMANDS = [
     "plan end",
     "plan remove",
     "statement",
+    "upstream",
+    "upstream list",
+    "upstream pause",
+    "upstream resume",
+    "upstream cost",
+    "route",
+    "route list",
+    "route test",
+    "queue",
+    "queue list",
+    "queue show",
+    "queue retry",
+    "queue cancel",
     "messages",
     "message",
     "events",
@@ -61,7 +74,10 @@ COMMANDS = [
     "send",
     "simulate",
     "simulate smsc",
+    "simulate modem",
 ]
+GROUPS = {"", "account", "credit", "plan", "upstream", "route", "queue", "simulate"}
+SIMULATORS = {"simulate smsc", "simulate modem"}
 WRONG_USAGE = [
     "",
     "nonsense",
@@ -89,6 +105,14 @@ WRONG_USAGE = [
     "send --to 1",
     "simulate smsc --refuse-rate 2",
     "simulate smsc --refuse-status 0",
+    "simulate modem --pin 12",
+    "route test",
+    "route test --account eve",
+    "route test --account eve --to 44 --at yesterday",
+    "queue show abc",
+    "queue list --limit 0",
+    "queue cancel",
+    "queue retry",
     "check --nonsense",
 ]
 
@@ -163,7 +187,7 @@ def test_every_command_has_help(commands: Commands) -> None:
     def ask(command: str) -> None:
         out = commands.run(*command.split(), "--help")
         assert out.startswith("Usage: smpp-proxy"), out
-        if command not in {"", "account", "credit", "plan", "simulate", "simulate smsc"}:
+        if command not in GROUPS | SIMULATORS:
             assert "--config FILE" in out
 
     at_once(ask, COMMANDS)

@@ -69,12 +69,12 @@ async def test_a_refusal_of_the_carrier_is_passed_on_and_the_credit_released(
     async with running_proxy(database_url) as run, run.esme() as esme:
         await esme.bind()
         run.smsc.options.refuse_rate = 1.0
-        run.smsc.options.refuse_status = 0x58
-        assert (await esme.submit()).status == 0x58
+        run.smsc.options.refuse_status = 0x66
+        assert (await esme.submit()).status == 0x66
         assert await run.balance() == 100
         log = await run.fetch("SELECT operation, change, note FROM v_credit_log ORDER BY id")
         assert [r["operation"] for r in log] == ["add", "use", "refund"]
-        assert "ESME_RTHROTTLED" in log[-1]["note"]
+        assert "ESME_RX_R_APPN" in log[-1]["note"]
         await run.assert_books_balance()
 
 

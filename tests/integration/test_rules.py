@@ -163,7 +163,7 @@ async def test_caps_and_what_comes_back_to_them(database_url: str, key: str) -> 
             "UPDATE account SET day_ends_at = now(), month_ends_at = now() RETURNING id"
         )
         run.smsc.options.refuse_rate = 1.0
-        assert (await esme.submit()).status == 0x58
+        assert (await esme.submit()).status == 0x66
         run.smsc.options.refuse_rate = 0.0
         # What the carrier refused has not been spent; it was a message though.
         left = 1 if key == "daily_messages" else 2
@@ -258,10 +258,10 @@ async def test_charged_on_submit_whatever_the_carrier_says(database_url: str) ->
         await esme.bind()
         await run.set_account(charge_on="submit")
         run.smsc.options.refuse_rate = 1.0
-        assert (await esme.submit()).status == 0x58
+        assert (await esme.submit()).status == 0x66
         assert await run.balance() == 99
         row = (await run.fetch("SELECT state, command_status FROM v_message"))[0]
-        assert (row["state"], row["command_status"]) == ("charged", 0x58)
+        assert (row["state"], row["command_status"]) == ("charged", 0x66)
         await run.assert_books_balance()
 
 
@@ -391,7 +391,7 @@ async def test_a_retry_of_a_refused_message_is_a_new_one(database_url: str) -> N
         await esme.bind()
         await run.set_account(retry_safe_s="60")
         run.smsc.options.refuse_rate = 1.0
-        assert (await esme.submit()).status == 0x58
+        assert (await esme.submit()).status == 0x66
         run.smsc.options.refuse_rate = 0.0
         assert (await esme.submit()).status == 0
         assert await run.balance() == 99
@@ -456,7 +456,7 @@ async def test_parts_never_take_two_upstreams(database_url: str) -> None:
         await esme.bind()
         assert await submit_part(esme, 1, 2) == 0
         await first.stop()
-        await eventually(lambda: not run.proxy._upstreams[1].bound)
+        await eventually(lambda: not run.proxy.ways.upstreams[1].bound)
         assert (await esme.submit(b"another")).status == 0  # by the second one
         assert await submit_part(esme, 2, 2) == 0x08
         assert [s.short_message for s in second.submits] == [b"another"]
@@ -503,10 +503,10 @@ async def test_a_paused_upstream_gets_nothing_new(database_url: str) -> None:
         await esme.bind()
         async with run.proxy.database.pool.acquire() as connection:
             await upstreams.set_upstream_paused(connection, "carrier", True, by="test")
-        await eventually(lambda: run.proxy._upstreams[1].paused)
+        await eventually(lambda: run.proxy.ways.upstreams[1].paused)
         assert (await esme.submit()).status == 0x08
         assert await run.balance() == 100
         async with run.proxy.database.pool.acquire() as connection:
             await upstreams.set_upstream_paused(connection, "carrier", False, by="test")
-        await eventually(lambda: not run.proxy._upstreams[1].paused)
+        await eventually(lambda: not run.proxy.ways.upstreams[1].paused)
         assert (await esme.submit()).status == 0

@@ -18,6 +18,8 @@ from proxy.admin.api import (
     logins,
     messages,
     plans,
+    queue,
+    routes,
     sessions,
     statements,
     tariffs,
@@ -48,9 +50,11 @@ _ROUTERS: Final = (
     tariffs,
     plans,
     messages,
+    queue,
     events,
     sessions,
     upstreams,
+    routes,
 )
 _SECURITY: Final = "token"
 _DESCRIPTION: Final = """\

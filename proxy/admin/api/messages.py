@@ -18,7 +18,7 @@ from proxy.store.ids import id_of_text
 
 router = APIRouter(route_class=Route, tags=["Messages"])
 
-State = Literal["held", "in_doubt", "accepted", "charged", "released"]
+State = Literal["queued", "sending", "held", "in_doubt", "accepted", "charged", "released"]
 _OPERATOR_ONLY = "; null for the token of an account"
 
 
@@ -35,8 +35,8 @@ class Message(BaseModel):
     price: Credits
     released: Credits = Field(description="Of the price: what was given back")
     state: str = Field(
-        description="held, in_doubt, accepted (charged, and a receipt may release it), charged, "
-        "released",
+        description="queued, sending, held, in_doubt, accepted (charged, and a receipt may release"
+        " it), charged, released",
         examples=["charged"],
     )
     reason: str | None

@@ -1,4 +1,4 @@
-"""Upstreams: the carriers."""
+"""Upstreams: carriers, and GSM modems."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from proxy.admin.api.access import Call, Here, Route, need
 from proxy.admin.api.problems import Problem
 from proxy.admin.api.shapes import NAME_PATTERN, Model, Name
-from proxy.store import nodes, upstreams
+from proxy.store import upstream_reports, upstreams
 from proxy.store.outcomes import Refused
 
 router = APIRouter(route_class=Route, tags=["Upstreams"])
@@ -18,10 +18,25 @@ router = APIRouter(route_class=Route, tags=["Upstreams"])
 UpstreamName = Annotated[str, Path(pattern=NAME_PATTERN, description="The upstream's name")]
 
 
+_STATES = (
+    "up; resting (others are preferred for a while); down; paused; of a modem also pin (it wants "
+    "another one), no network, limit (its SIM has sent what it may)"
+)
+
+
+class SimCounts(BaseModel):
+    """Short messages of one SIM, in hours, days and months of UTC."""
+
+    hour: int | None = None
+    day: int | None = None
+    month: int | None = None
+
+
 class UpstreamAtNode(BaseModel):
     """How one proxy sees an upstream."""
 
     node: int
+    state: str = Field(description=_STATES, examples=["up"])
     links: int = Field(description="That are bound")
     window_used: int = Field(description="Requests without an answer")
     window_max: int
@@ -29,11 +44,36 @@ class UpstreamAtNode(BaseModel):
 
 
 class Upstream(BaseModel):
-    """A carrier."""
+    """A carrier, a GSM modem, or a pool of modems."""
 
     name: str = Field(examples=["carrier-a"])
     paused: bool = Field(description="Takes no new messages")
     cost_tariff: str | None = Field(description="The tariff of what it takes")
+    kind: str | None = Field(
+        description="smpp, modem or pool; null: it is in no configuration", examples=["smpp"]
+    )
+    pool: str | None = Field(description="The pool that a modem is in")
+    state: str = Field(
+        description=f"{_STATES}. Over all proxies: partly up, where it is up at some; unknown, "
+        "when none says anything",
+        examples=["up"],
+    )
+    why: str | None = Field(description="Why it rests, or what a modem wants")
+    links: int = Field(description="That are bound, over all proxies")
+    window_used: int
+    window_max: int
+    backlog: int
+    rate: float | None = Field(
+        description="Messages a second that it is given at most, over all proxies; null: any"
+    )
+    slowed: bool = Field(description="The rate is below the configured one: it throttled us")
+    error_rate: float | None = Field(description="Of the last half minute, from 0 to 1")
+    response_s: float | None = Field(description="How long its answers take on average")
+    signal_dbm: int | None = Field(description="What a modem receives", examples=[-71])
+    operator: str | None = Field(description="The network that a modem is in")
+    used: SimCounts | None = Field(description="What its SIM has sent")
+    limits: SimCounts | None = Field(description="What its SIM may send")
+    balance: str | None = Field(description="Of its SIM, in the network's own words")
     nodes: list[UpstreamAtNode] = Field(description="Each proxy that has it, a few seconds ago")
 
 
@@ -51,11 +91,10 @@ class NewCost(Model):
 
 @router.get("/upstreams", summary="List upstreams", openapi_extra=need("read"))
 async def list_upstreams(call: Here) -> Upstreams:
-    """By name, with their state at each proxy."""
+    """By name, with their state over all proxies and at each."""
     async with call.database() as conn:
-        rows = await upstreams.list_upstreams(conn)
-        at_nodes = await _at_nodes(conn)
-    return Upstreams(items=[_upstream(row, at_nodes) for row in rows])
+        rows = await upstream_reports.overview(conn, call.context.settings)
+    return Upstreams(items=[Upstream.model_validate(row) for row in rows])
 
 
 @router.post("/upstreams/{name}/pause", summary="Pause an upstream", openapi_extra=need("admin"))
@@ -74,11 +113,11 @@ async def resume(call: Here, name: UpstreamName) -> Upstream:
 async def set_cost(call: Here, name: UpstreamName, cost: NewCost) -> Upstream:
     """So that each message knows its margin.  409: there is no such tariff."""
     async with call.database() as conn:
-        await _find(conn, name)
+        await _find(call, conn, name)
         outcome = await upstreams.set_upstream_cost(conn, name, cost.tariff, by=call.by)
         if isinstance(outcome, Refused):
             raise Problem(409, outcome.reason)
-        return _upstream(await _find(conn, name), await _at_nodes(conn))
+        return await _find(call, conn, name)
 
 
 async def _set_paused(call: Call, name: str, paused: bool) -> Upstream:
@@ -86,24 +125,11 @@ async def _set_paused(call: Call, name: str, paused: bool) -> Upstream:
         outcome = await upstreams.set_upstream_paused(conn, name, paused, by=call.by)
         if isinstance(outcome, Refused):
             raise Problem(404, outcome.reason)
-        return _upstream(await _find(conn, name), await _at_nodes(conn))
+        return await _find(call, conn, name)
 
 
-async def _find(conn: Any, name: str) -> dict[str, Any]:
-    row = await upstreams.upstream(conn, name)
-    if row is None:
-        raise Problem(404, f"there is no upstream {name!r}")
-    return row
-
-
-async def _at_nodes(conn: Any) -> dict[str, list[UpstreamAtNode]]:
-    seen: dict[str, list[UpstreamAtNode]] = {}
-    for one in await nodes.statuses(conn):
-        for state in one.status["upstreams"]:
-            at_node = UpstreamAtNode.model_validate({**state, "node": one.node})
-            seen.setdefault(state["name"], []).append(at_node)
-    return seen
-
-
-def _upstream(row: dict[str, Any], at_nodes: dict[str, list[UpstreamAtNode]]) -> Upstream:
-    return Upstream(**row, nodes=at_nodes.get(row["name"], []))
+async def _find(call: Call, conn: Any, name: str) -> Upstream:
+    for row in await upstream_reports.overview(conn, call.context.settings):
+        if row["name"] == name:
+            return Upstream.model_validate(row)
+    raise Problem(404, f"there is no upstream {name!r}")

@@ -11,13 +11,16 @@ from starlette.responses import Response
 from proxy.admin.console.account_pages import account_of
 from proxy.admin.console.visit import Visit
 from proxy.credit.times import utc_time
-from proxy.store import console, history
+from proxy.store import console, history, queue_pages
 from proxy.store.ids import id_of_text
 
 STATES: Final = {
     "Credit": {
+        "queued": "queued",
+        "sending": "sending",
         "held": "held",
         "in_doubt": "in doubt",
+        "accepted": "accepted",
         "charged": "charged",
         "released": "released",
     },
@@ -88,4 +91,7 @@ async def one(visit: Visit) -> Response:
     message = None if number is None else await history.message(visit.conn, number)
     if message is None:
         visit.not_found(f"There is no message {text[:30]}.")
-    return visit.page("message.html", live="message_live.html", message=message)
+    queued = None
+    if message["state"] in {"queued", "sending"}:
+        queued = await queue_pages.message(visit.conn, message["id"])
+    return visit.page("message.html", live="message_live.html", message=message, queued=queued)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import mimetypes
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -45,6 +46,10 @@ class Renderer:
             hours=hours,
             words=words,
             status=status,
+            status_name=lambda value: NOTHING if value is None else status_name(value),
+            percent=percent,
+            seconds=seconds,
+            sim_usage=sim_usage,
             command=command_name,
             seg=partial(quote, safe=""),
         )
@@ -135,6 +140,29 @@ def status(value: int | None) -> str:
     name = status_name(value)
     text = f"0x{value:08X}"
     return text if name == text else f"{name} ({text})"
+
+
+def percent(value: float | None) -> str:
+    """A share of one."""
+    return NOTHING if value is None else f"{value:.0%}"
+
+
+def seconds(value: float | None) -> str:
+    """How long something takes, for people."""
+    if value is None:
+        return NOTHING
+    return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.1f} s"
+
+
+def sim_usage(row: Mapping[str, Any]) -> str:
+    """Short messages that a SIM has sent, of how many it may."""
+    used, limits = row["used"] or {}, row["limits"] or {}
+    parts = [
+        f"{used[period]:,}{f' of {limits[period]:,}' if limits.get(period) else ''} {words}"
+        for period, words in (("hour", "this hour"), ("day", "today"), ("month", "this month"))
+        if used.get(period) is not None
+    ]
+    return ", ".join(parts) or NOTHING
 
 
 def sentence(reason: str) -> str:

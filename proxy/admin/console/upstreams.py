@@ -1,4 +1,4 @@
-"""The carriers: bound or not, on each proxy; pause, resume, what they cost."""
+"""Carriers and modems: how they do, on each proxy; pause, resume, what they cost."""
 
 from __future__ import annotations
 
@@ -9,33 +9,21 @@ from starlette.responses import Response
 
 from proxy.admin.console.render import sentence
 from proxy.admin.console.visit import Visit
-from proxy.store import console, nodes, upstreams
+from proxy.store import console, upstream_reports, upstreams
 from proxy.store.outcomes import Refused
 
 
 async def overview(visit: Visit) -> list[dict[str, Any]]:
-    """Every upstream with its state and, under "proxies", how each proxy sees it."""
-    rows = await upstreams.list_upstreams(visit.conn)
-    configured = {one.name for one in visit.console.context.settings.upstream}
-    seen: dict[str, list[dict[str, Any]]] = {}
-    for status in await nodes.statuses(visit.conn):
-        for upstream in status.status.get("upstreams", ()):
-            seen.setdefault(upstream["name"], []).append({"node": status.node, **upstream})
-    shown = []
-    for row in rows:
-        proxies = seen.get(row["name"], [])
-        if proxies or row["name"] in configured:
-            shown.append({**row, "proxies": proxies, "state": _state(row["paused"], proxies)})
-    return shown
+    """Every upstream that is configured or that a proxy reports; under "nodes" each proxy's view.
 
-
-def _state(paused: bool, proxies: list[dict[str, Any]]) -> str:
-    if paused:
-        return "paused"
-    bound = sum(1 for one in proxies if one["links"])
-    if not proxies:
-        return "unknown"
-    return "up" if bound == len(proxies) else "partly up" if bound else "down"
+    A modem comes behind its pool.
+    """
+    rows = [
+        row
+        for row in await upstream_reports.overview(visit.conn, visit.console.context.settings)
+        if row["nodes"] or row["configured"]
+    ]
+    return sorted(rows, key=lambda row: (row["pool"] or row["name"], row["pool"] is not None))
 
 
 async def index(visit: Visit) -> Response:

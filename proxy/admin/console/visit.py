@@ -34,6 +34,8 @@ class Console:
     context: Context
     renderer: Renderer
     clock: Callable[[], datetime]
+    queue_summary: tuple[float, list[dict[str, Any]]] | None = None
+    """What waits, by route, and until when (the monotonic clock) that is believed."""
 
 
 class Form(dict[str, str]):
