@@ -111,7 +111,10 @@ def show(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """One message of the queue: how often it was tried, when it goes, and who is before it."""
+    """One message of the queue: how often it was tried, when it goes, and who is before it.
+
+    What became of one that is not there any more: `message ID`.
+    """
 
     async def work(conn: Connection) -> Row:
         row = await queue_pages.message(conn, message_id)
@@ -216,7 +219,7 @@ def _sure(question: str) -> bool:
 
 
 def _check(ids: list[int] | None, route: str | None, account: str | None) -> None:
-    """Wrong usage unless exactly one way to choose is used."""
+    """Wrong usage unless messages are chosen by their ids, or by account, route or both."""
     if bool(ids) == (route is not None or account is not None):
         raise typer.BadParameter("give message IDs, or --account, --route or both of these")
 

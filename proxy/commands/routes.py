@@ -37,11 +37,13 @@ WAY_COLUMNS = {
     "cost": "cost",
     "why": "why",
 }
+_MAY_TAKE = {"up", "partly up", "resting", "unknown"}
+"""States of upstreams that take messages, as far as is known."""
 
 
 @app.command("list")
 def list_all(ctx: typer.Context, config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """List the routes, in the order in which they are looked at."""
+    """List the routes of the configuration file, in the order in which they are looked at."""
     rows = route_test.routes(common.settings_for(ctx, config))
     if as_json:
         output.print_json(rows)
@@ -113,9 +115,10 @@ def test(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Explain which way a message would take: its route, its upstreams, and what it costs.
+    """Explain which way a message of one segment would take: its route, upstreams and cost.
 
-    Nothing is sent.  Ends with status 1 when no route takes it.
+    By the configuration file as it is now.  Nothing is sent.  Ends with status 1 when no route
+    takes it.
     """
     settings = common.settings_for(ctx, config)
     at_s = None if at is None else at.timestamp()
@@ -131,12 +134,12 @@ def test(
     if as_json:
         output.print_json(found)
     else:
-        _print_explained(found)
+        _print_explained(found, settings.status.no_upstream)
     if found["route"] is None:
         common.refuse(f"no route takes it: {status_name(settings.status.no_route)}")
 
 
-def _print_explained(found: Row) -> None:
+def _print_explained(found: Row, no_upstream: int) -> None:
     tried = [
         {**one, "takes": "yes" if one["matched"] else "no", "why": one["why"]}
         for one in found["tried"]
@@ -153,9 +156,12 @@ def _print_explained(found: Row) -> None:
     }
     if not found["proxies"]:
         shown["proxies"] = "no proxy reports"
+    elif not found["queued"] and not any(one["state"] in _MAY_TAKE for one in found["upstreams"]):
+        refused = status_name(no_upstream)
+        shown["now"] = f"refused, since none of its upstreams takes messages: {refused}"
     output.print_record(shown, list(shown))
     output.say("")
-    output.print_table([_way(one) for one in found["upstreams"]], WAY_COLUMNS)
+    output.print_table([_way(one, found["proxies"]) for one in found["upstreams"]], WAY_COLUMNS)
 
 
 def _mode(found: Row) -> str:
@@ -171,11 +177,13 @@ def _price(found: Row) -> str:
     return f"{found['price']:f} a segment (tariff {found['tariff']})"
 
 
-def _way(one: Row) -> Row:
+def _way(one: Row, proxies: int) -> Row:
     name = one["upstream"]
+    unknown = proxies and one["state"] == "unknown"
     return {
         **one,
         "upstream": f"{name} ({one['weight']})" if one["weight"] else name,
         "window": window(one),
+        "why": "no running proxy has it" if unknown else one["why"],
         "cost": "not known" if one["cost"] is None else one["cost"],
     }

@@ -39,7 +39,10 @@ MANAGED = ("name", "cost_tariff", "paused")
 
 @app.command("list")
 def list_all(ctx: typer.Context, config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """List every upstream that a proxy ever had, with what the running proxies report of it."""
+    """List every upstream that a proxy ever had, with what the running proxies report of it.
+
+    SIM usage is in short messages: each part of a long one counts.
+    """
     settings = common.settings_for(ctx, config)
 
     async def work(conn: Connection) -> list[Row]:
@@ -59,7 +62,14 @@ def _shown(row: Row) -> Row:
         "window": window(row),
         "signal": None if signal is None else f"{signal} dBm",
         "sim": sim_usage(row),
+        "why": _why(row),
     }
+
+
+def _why(row: Row) -> str | None:
+    """Why it takes few messages or none, as far as somebody says."""
+    slowed = f"slowed to {row['rate']:g} messages a second" if row["slowed"] else None
+    return "; ".join(reason for reason in (row["why"], slowed) if reason) or None
 
 
 def window(row: Row) -> str:

@@ -219,10 +219,10 @@ class Bind:
         """A bound session ended."""
         account = session.account
         account.sessions.discard(session)
-        self._registry.forget_if_empty(account)
         self._record_event(
             "unbound", f"{session.system_id} unbound: {reason}", account_id=account.id
         )
+        self._registry.forget_if_empty(account)
 
     def _refuse(
         self, status: int, reason: str, system_id: str, peer: str, login: LoginRow | None = None

@@ -98,11 +98,13 @@ class Deliver:
         *,
         account_id: int | None = None,
         all_asked: bool = False,
+        own_sender: bool = False,
     ) -> None:
         """Keep receipts and MO messages; they are acknowledged when they are committed.
 
         `account_id`: whose MO messages these are, where the upstream knows.  `all_asked`: the
         upstream was asked for a receipt of every message, so clients get those they asked for.
+        `own_sender`: it puts a sender of its own into messages, so receipts don't name theirs.
         """
         items = []
         full = self.keep_lane.depth + self._looking >= _KEEP_MAX
@@ -111,6 +113,7 @@ class Deliver:
                 link.respond(command_id | smpp.RESP, smpp.ESME_RMSGQFUL, sequence_number, b"\0")
                 continue
             item = Incoming(link, upstream_id, command_id, sequence_number, body, all_asked)
+            item.own_sender = own_sender
             try:
                 self._read(item, receipt_ids, account_id)
             except PduError as error:

@@ -80,6 +80,7 @@ class Failover:
             return False
         if message.queue is None and not self._has_time(message):
             return False
+        message.waits_until = 0.0  # it waits anew
         self._forward.send([message])
         return True
 

@@ -10,7 +10,7 @@ from proxy.flow.queue import Queue
 from proxy.smpp import vocabulary as smpp
 from proxy.smpp.pdu import READERS
 from proxy.smpp.rewrite import cancel_addresses, replaced, with_receipt_asked
-from proxy.smpp.times import timing
+from proxy.smpp.times import time_fields, timing
 from proxy.smpp.vocabulary import MessageState
 from proxy.store import queue as store
 
@@ -73,6 +73,8 @@ class OperateQueue:
         now_s = time.time()
         due_at_s, expires_at_s = timing(smpp.REPLACE_SM, body, now_s)
         begins_s = due_at_s or row["due_at"].timestamp()
+        if expires_at_s is None and time_fields(command_id, new_body).validity_period:
+            expires_at_s = row["expires_at"].timestamp()  # its own stays
         if expires_at_s is not None and expires_at_s <= begins_s:
             return smpp.ESME_RINVEXPIRY
         changed = expires_at_s is not None or due_at_s is not None

@@ -9,6 +9,7 @@ with a pause that doubles; what expires gets a receipt of our making.
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
@@ -20,9 +21,11 @@ import structlog
 from proxy.config import QueueSettings
 from proxy.flow import waiting
 from proxy.flow.forward import Forward
+from proxy.flow.homeless import Homeless
 from proxy.flow.message import Message, Upstream
 from proxy.flow.rounds import attempt
 from proxy.flow.settle import Settle
+from proxy.flow.waiting import GivenUp
 from proxy.routing.table import Route, RouteTable
 from proxy.smpp.pdu import PduError
 from proxy.smpp.times import timing
@@ -42,7 +45,7 @@ _COUNT_EVERY_S = 15.0
 _CLAIM_MAX = 500
 _EXPIRED_AT_ONCE = 500
 
-Item = Ended | Postponed | Message
+Item = Ended | Postponed | Message | GivenUp
 """A Message is one that was charged for the direct way, and comes into the queue."""
 
 
@@ -71,8 +74,13 @@ class Queue:
         self.draining = False
         self._waiting: set[str] = set()
         """Routes that have something in the queue, as far as this proxy knows."""
+        self._run = secrets.randbits(62)
+        """Marks the claims of this proxy; its node number may be another's next."""
         self._here: dict[int, Message] = {}
         """Claimed by this proxy: their line waits until they are out of here."""
+        self._unreadable: set[int] = set()
+        """Claimed, and never sent."""
+        self._homeless = Homeless(pool, record_event)
         self._arrived: set[str] = set()
         """Routes that something came for while the database was asked which have any."""
         self._turn = 0
@@ -171,15 +179,25 @@ class Queue:
         """Refused for now: tried again after a pause."""
         self.lane.add([Postponed(message, reason, status)])
 
+    def given_up(self, messages: list[Message], status: int) -> None:
+        """Their charge failed, or its commit was not confirmed: they may be in the queue.
+
+        Whoever claims first would send what its client was refused, so the client waits until
+        it is known.  What can't be taken out again is accepted.
+        """
+        self.lane.add([GivenUp(message, status) for message in messages])
+
     async def _execute(self, connection: Any, batch: list[Item]) -> set[int]:
         coming = [item for item in batch if isinstance(item, Message)]
         if coming:
             await store.put(connection, coming)
+        given_up = [item.settlement for item in batch if isinstance(item, GivenUp)]
+        kept = await store.give_up(connection, self._mint, given_up) if given_up else set()
         ended = [item for item in batch if isinstance(item, Ended)]
         postponed = [item for item in batch if isinstance(item, Postponed)]
         if not ended and not postponed:
-            return set()
-        return await store.work(
+            return kept
+        return kept | await store.work(
             connection,
             self._mint,
             ended,
@@ -194,11 +212,17 @@ class Queue:
         for item in batch:
             if isinstance(item, Message):
                 coming.append(item)
+            elif isinstance(item, GivenUp):
+                if item.message.id in released:  # here: what stays
+                    self._settle.held_micro += item.message.price_micro
+                    coming.append(item.message)
+                else:
+                    item.refuse()
             elif isinstance(item, Ended):
                 settlements.append(item.settlement)
-                self._here.pop(item.settlement.message.id, None)
+                self._not_here(item.settlement.message)
             else:
-                self._here.pop(item.message.id, None)
+                self._not_here(item.message)
                 metrics.QUEUE_POSTPONED.inc()
         if settlements:
             self._settle.committed(settlements, released)
@@ -207,12 +231,25 @@ class Queue:
             self.arrived(coming)
         self.wake()
 
+    def _not_here(self, message: Message) -> None:
+        """It is out of here; but perhaps it was claimed again before this was heard."""
+        if self._here.get(message.id) is message:
+            del self._here[message.id]
+
     def _failed(self, batch: list[Item]) -> None:
         """The database refuses this for ever: what is claimed stays so, for an operator to see."""
         for item in batch:
             if isinstance(item, Message):
-                item.queue = None
-                self._settle.not_sent([item], "the queue did not take it")
+                item.queue = None  # and not once more into the queue
+                self._settle.not_sent_in_time([item], "the queue did not take it")
+            elif isinstance(item, GivenUp):
+                item.refuse()
+            elif isinstance(item, Ended) and not item.settlement.in_doubt:
+                # Once more, in words that are ours: its line must not stand still for ever.
+                old = item.settlement
+                doubt = Settlement(old.message, old.upstream_id, old.status, in_doubt=True)
+                doubt.reason = "its outcome could not be written"
+                self.lane.add([Ended(doubt)])
 
     # ----------------------------------------------------------------------- going out
 
@@ -269,9 +306,10 @@ class Queue:
         try:
             async with self._pool().acquire() as connection:
                 if self._unsure:
-                    await store.free_unknown_claims(connection, node, list(self._here))
+                    known = [*self._here, *self._unreadable]
+                    await store.free_unknown_claims(connection, node, known, self._run)
                     self._unsure = False
-                return await store.claim(connection, node, limits)
+                return await store.claim(connection, node, limits, self._run)
         except BaseException:
             self._unsure = True
             raise
@@ -283,6 +321,7 @@ class Queue:
         except PduError:
             # It could be read when it came.  It stays claimed, for an operator to see.
             log.exception("queued_message_unreadable", message_id=claimed.id)
+            self._unreadable.add(claimed.id)
             return None
         message.route = self.routes.by_name.get(claimed.route)
         if message.route is not None:
@@ -300,6 +339,13 @@ class Queue:
             if time.monotonic() - counted_at > _COUNT_EVERY_S:
                 await attempt(self._count, waits="queue_watch_waits", failed="queue_watch_failed")
                 counted_at = time.monotonic()
+                # A claim may be committed long after its connection was lost.
+                self._unsure = True
+            await attempt(
+                lambda: self._homeless.move(self.routes),
+                waits="queue_watch_waits",
+                failed="queue_watch_failed",
+            )
             await asyncio.sleep(_LOOK_EVERY_S)
 
     async def _look(self) -> None:
@@ -333,37 +379,7 @@ class Queue:
             metrics.DURABLE_QUEUE_MESSAGES.labels(depth.route).set(depth.messages)
             metrics.DURABLE_QUEUE_OLDEST_SECONDS.labels(depth.route).set(depth.oldest_s)
         if any(depth.route not in known for depth in depths):
-            await self._move(list(known))
-
-    async def _move(self, known: list[str]) -> None:
-        """Lines whose route is gone from the configuration take the route they have now."""
-        lost = 0
-        for first in await store.homeless(self._pool(), known, _CLAIM_MAX):
-            try:
-                message = waiting.message_of(first, time.time())
-            except PduError:
-                log.exception("queued_message_unreadable", message_id=first.id)
-                continue
-            route = self.routes.find(
-                first.account,
-                message.source_addr,
-                message.destination_addr,
-                message.data_coding,
-                time.time(),
-            )
-            if route is None:
-                lost += 1
-            else:
-                await store.move_line(
-                    self._pool(), first.account_id, first.line, first.route, route.name
-                )
-        if lost:
-            self._record_event(
-                "queue_without_route",
-                "Queued messages have no route any more",
-                severity="error",
-                count=lost,
-            )
+            self._homeless.begin()
 
     async def stop(self) -> None:
         """Claim nothing more; returns when what is under way is known."""
@@ -375,4 +391,6 @@ class Queue:
         """The upstreams have stopped: what was not sent is free for other proxies."""
         with suppress(*UNREACHABLE):
             await self.lane.passed()
-            await store.free_unknown_claims(self._pool(), self._mint.node, list(self._here))
+            await store.free_unknown_claims(
+                self._pool(), self._mint.node, list(self._here), self._run
+            )

@@ -42,6 +42,9 @@ class QueueEnds(Protocol):
     def enqueue(self, messages: list[Message]) -> bool:
         """Charged messages whose upstreams are gone; False: it takes none now."""
 
+    def given_up(self, messages: list[Message], status: int) -> None:
+        """Their charge was not confirmed: they get this status when they are out of the queue."""
+
     async def passed(self) -> None:
         """Returns when what was handed in is committed."""
 
@@ -158,7 +161,8 @@ class Settle:
                 m for m in messages if m.queue is None and m.route and m.route.queue_when_down
             ]
             if for_queue and self.queue.enqueue(for_queue):
-                messages = [m for m in messages if m not in for_queue]
+                taken = set(map(id, for_queue))
+                messages = [m for m in messages if id(m) not in taken]
         self._release(messages, self._status.no_upstream, reason)
 
     def not_sent_in_time(self, messages: list[Message], reason: str) -> None:
@@ -192,6 +196,11 @@ class Settle:
 
         The connection may have broken after the commit; the database knows, when it is back.
         """
+        if self.queue is not None:
+            # What is committed there goes out: only the queue knows whether it can be undone.
+            of_queue = [m for m in messages if m.queue is not None and hasattr(m, "id")]
+            self.queue.given_up(of_queue, status)
+            messages = [m for m in messages if m.queue is None or not hasattr(m, "id")]
         for message in messages:
             self._respond(message, status, b"")
         self.release_lane.add(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -52,6 +52,26 @@ class AnsweredClient:
 
     def unbind(self, reason: str) -> None:
         """It has no connection."""
+
+
+class GivenUp(NamedTuple):
+    """A message that perhaps was charged and came into the queue: nobody heard of the commit."""
+
+    message: Message
+    status: int
+    """What its client gets when it is out of the queue, or never was in it."""
+
+    @property
+    def settlement(self) -> Settlement:
+        """How it ends then."""
+        reason = "the charge was not confirmed"
+        return Settlement(self.message, None, self.status, released=True, reason=reason)
+
+    def refuse(self) -> None:
+        """It has ended: its client hears that."""
+        session, command_id = self.message.session, self.message.command_id | smpp.RESP
+        session.open_requests -= 1
+        session.respond(command_id, self.status, self.message.sequence_number, b"")
 
 
 def message_of(claimed: Claimed, now_s: float) -> Message:
@@ -108,7 +128,9 @@ def receipts_of(
     asked = message.asked if message.asked >= 0 else message.registered_delivery
     if asked & smpp.REGISTERED_RECEIPT_MASK not in (_ANY_RECEIPT, _FAILURES_ONLY):
         return []
-    if not settlement.released or settlement.in_doubt:
+    # A charge on submit gives nothing back, and its client hears of destinations all the same.
+    some = settlement.status == smpp.ESME_ROK and message.command_id == smpp.SUBMIT_MULTI
+    if settlement.in_doubt or not (settlement.released or some):
         return []
     which: Iterable[int] = range(message.destinations)
     if state is None and settlement.status == smpp.ESME_ROK:

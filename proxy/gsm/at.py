@@ -31,6 +31,7 @@ _BLANK: Final = b" \0"
 """Around a line these are nothing: some modems send NULs when they start."""
 _ENDS: Final = re.compile(rb"[\r\n]+")
 _NOT_TEXT: Final = re.compile(rb"[^\x20-\x7e\x1a]")
+_CONTROL: Final = re.compile(r"[\x00-\x19\x1b-\x1f\x7f-\x9f]")
 
 
 class LineReader:
@@ -93,7 +94,9 @@ class LineReader:
             return
         if self._ussd:
             self._more_ussd(text, items)
-        elif text.startswith("+CUSD:") and text.count('"') == 1:
+        elif not text.startswith("+CUSD:"):
+            items.append(_shown(text))
+        elif text.count('"') == 1:
             self._ussd = [text]  # its text goes on in the next line
         else:
             items.append(text)
@@ -107,7 +110,15 @@ class LineReader:
         items.append("\n".join(self._ussd))
         self._ussd = []
         if over:
-            items.append(text)
+            items.append(_shown(text))
+
+
+def _shown(text: str) -> str:
+    """What goes into events, the database and on screens: no database takes a NUL as text.
+
+    Of control characters only Ctrl-Z stays, which ends the echo of a PDU.
+    """
+    return _CONTROL.sub("?", text)
 
 
 class Result(NamedTuple):

@@ -112,6 +112,10 @@ class Reassembly:
             out += self._take(group)
         return out
 
+    def oldest(self) -> list[Whole]:
+        """Give up the message that has waited longest: what is there of it, as single parts."""
+        return self._take(next(iter(self._groups))) if self._groups else []
+
     def forget(self) -> None:
         """Drop everything held: the modem went away, and its storage will be read again."""
         self._groups.clear()

@@ -59,6 +59,8 @@ class Connector:
         self._locked_by = ""
         self._told = ""
         self.stopping = False
+        self.reason = ""
+        """Why it is down, or was the last time."""
 
     async def keep_connected(self) -> None:
         """Until cancelled, or `stopping`."""
@@ -81,7 +83,9 @@ class Connector:
             else:
                 wait_s = min(wait_s * 2, s.reconnect_max_s)
             self._tell("upstream_down", f"Upstream {s.name} is down: {reason}")
-            log.info("modem_down", upstream=s.name, reason=reason, retry_in_s=round(pause_s, 2))
+            level = log.debug if reason == self.reason else log.info  # news once
+            level("modem_down", upstream=s.name, reason=reason, retry_in_s=round(pause_s, 2))
+            self.reason = reason
             await asyncio.sleep(pause_s)
 
     def _tell(self, kind: str, text: str) -> None:

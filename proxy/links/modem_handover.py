@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Final, Literal
+
+import structlog
 
 from proxy.flow.deliver import Deliver
 from proxy.smpp import vocabulary as smpp
 
+log = structlog.get_logger()
+
 _WAITING_MAX: Final = 1_000
+_AGAIN_MAX: Final = 1_000
 _LATER: Final = frozenset({smpp.ESME_RX_T_APPN, smpp.ESME_RMSGQFUL, smpp.ESME_RSYSERR})
 
 End = Literal["kept", "refused", "later"]
@@ -24,6 +30,7 @@ class Handover:
         self._all_asked = all_asked
         self._waiting: dict[int, Callable[[End], None]] = {}
         self._sequence = 0
+        self._again = 0
 
     def give(self, body: bytes, done: Callable[[End], None], account_id: int | None = None) -> None:
         """`done` is called once, perhaps at once."""
@@ -39,7 +46,23 @@ class Handover:
             [(smpp.DELIVER_SM, self._sequence, body)],
             account_id=account_id,
             all_asked=self._all_asked,
+            own_sender=True,
         )
+
+    def again(self, in_s: float, attempt: Callable[[], None]) -> None:
+        """Try once more after so many seconds what is in no storage and could not be kept.
+
+        Of a modem that brings more of it than that, some is dropped.  It was not acknowledged.
+        """
+        if self._again >= _AGAIN_MAX:
+            log.error("modem_message_dropped", reason="too many wait, and it is not stored")
+            return
+        self._again += 1
+        asyncio.get_running_loop().call_later(in_s, self._once_more, attempt)
+
+    def _once_more(self, attempt: Callable[[], None]) -> None:
+        self._again -= 1
+        attempt()
 
     def respond(self, command_id: int, status: int, sequence_number: int, body: bytes) -> None:
         """What the flow says of one: ESME_ROK when the database has it."""

@@ -190,7 +190,9 @@ class Inbox:
 
     async def _do(self, link: ModemLink, modem: Modem, todo: _Todo) -> None:
         if isinstance(todo, _Read):
-            if await self._use(link, todo.storage):
+            if len(self._held) > _HELD_MAX:  # a look forgets those that are not there
+                self.look_again(AGAIN_S)
+            elif await self._use(link, todo.storage):
                 reply = await link.command(f"AT+CMGR={todo.number}")
                 pdu = at.stored_pdu(reply.lines)
                 if reply.ok and pdu is not None:
@@ -240,7 +242,13 @@ class Inbox:
                 for slot in [*own, *(s for s in self._junk if s.storage == storage)]:
                     log.warning("modem_storage_cleaned", storage=storage, slot=slot.number)
                     await self._delete(link, slot)
-        for deliver, keys in self._reassembly.due(self._loop.time()):
+        due = self._reassembly.due(self._loop.time())
+        full = self.storage
+        if not due and full is not None and 0 < full.used == full.total <= len(self._reassembly):
+            # Parts alone fill it: those that are missing can't come.
+            log.warning("modem_storage_cleaned", storage=modem.storage, reason="full of parts")
+            due = self._reassembly.oldest()
+        for deliver, keys in due:
             await self._message(_Message(deliver, keys))
 
     def _forget_others(self, storage: str, slots: set[int]) -> None:
@@ -313,7 +321,7 @@ class Inbox:
 
     def _message_ended(self, end: End, message: _Message) -> None:
         if end == "later" and message.only_here:
-            self._loop.call_later(AGAIN_S, self._add, message)
+            self._handover.again(AGAIN_S, lambda: self._add(message))
             return
         if message.acknowledge and end != "later":
             self._add(_Acknowledge())
@@ -375,7 +383,7 @@ class Inbox:
     def _report(self, body: bytes) -> None:
         def ended(end: End) -> None:
             if end == "later":
-                self._loop.call_later(AGAIN_S, self._report, body)
+                self._handover.again(AGAIN_S, lambda: self._report(body))
             else:
                 self._add(_Acknowledge())
 
@@ -386,6 +394,6 @@ class Inbox:
 
         def ended(end: End) -> None:
             if end == "later":
-                self._loop.call_later(AGAIN_S, self.receipt, body)
+                self._handover.again(AGAIN_S, lambda: self.receipt(body))
 
         self._handover.give(body, ended)

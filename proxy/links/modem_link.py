@@ -17,7 +17,8 @@ log = structlog.get_logger()
 _LINES_MAX: Final = 4096
 """Of one answer: +CMGL of a storage of a thousand messages has two thousand."""
 _GARBAGE_MAX: Final = 2048
-_CANCEL_S: Final = 0.5
+_FLOOD_OCTETS: Final = 512 * 1024
+"""In a second: more than any modem has to say, and enough to keep everybody else waiting."""
 
 Unasked = Callable[[str, str, "str | None"], None]
 """Gets a code ("+CMTI"), its line, and the PDU line behind it, where there is one."""
@@ -79,6 +80,8 @@ class ModemLink:
         self._pdu_of: tuple[str, str] | None = None
         """A code whose PDU comes in the next line."""
         self._heard = asyncio.Event()
+        self._second = self._octets = 0
+        """The loop's second, and what came in it."""
         self.unasked: Unasked = lambda _code, _line, _pdu: None
         self.echoes = False
         """It has repeated a command."""
@@ -247,6 +250,7 @@ class ModemLink:
         overdue: Callable[[], None],
     ) -> Reply:
         pending.echo = digits
+        pending.lines.clear()  # a reference from before the PDU is another message's
         written()
         self._write(digits.encode("ascii") + at.CTRL_Z)
         try:
@@ -265,6 +269,9 @@ class ModemLink:
             if _taken(pending):  # it has said so, only its OK is missing
                 return Reply(at.Result(True, "", None, ""), pending.lines)
             raise Unanswered(reason) from None
+        if not result.ok and _taken(pending):
+            self.lose("a reference and an error for one PDU")
+            raise Unanswered("the modem gave a reference, and then an error")
         return Reply(result, pending.lines)
 
     def _begin(self, text: str) -> _Pending:
@@ -286,6 +293,11 @@ class ModemLink:
 
     def _received(self, octets: bytes) -> None:
         self._heard.set()
+        second = int(self._loop.time())
+        self._octets = len(octets) + (self._octets if second == self._second else 0)
+        self._second = second
+        if self._octets > _FLOOD_OCTETS:
+            self.lose("a flood on the line")
         for item in self._reader.feed(octets):
             if self.gone.done():
                 return
@@ -306,7 +318,9 @@ class ModemLink:
             if result is None and at.is_banner(line):
                 self._started_anew(line)
         elif result is not None:
-            if not pending.answer.done():
+            # Before the prompt an OK answers something else: nothing was sent yet.
+            early = result.ok and self._reader.wants_prompt and not pending.prompt.done()
+            if not early and not pending.answer.done():
                 self._reader.garbage = 0
                 pending.answer.set_result(result)
         elif pending.prefix and line.startswith(pending.prefix + ":"):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from proxy.config import PoolSettings
 from proxy.credit.tariff import Tariff
+from proxy.flow.costs import cost_by
 from proxy.flow.message import Message, Operation
 from proxy.links.modem_upstream import ModemUpstream
 from proxy.routing.status_rules import Rule, Rules
@@ -52,7 +53,7 @@ class ModemPool:
 
     def cost_micro(self, message: Message) -> int | None:
         """What it costs at the pool's own tariff; None: not known."""
-        return self.members[0].cost_at(self.costs, message)
+        return cost_by(self.costs, message)
 
     def rule(self, status: int) -> Rule:
         """Its modems have rules; this one is nobody's."""

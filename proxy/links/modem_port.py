@@ -8,6 +8,8 @@ blocking; opening and closing a line, which may wait for the device, is done in 
 from __future__ import annotations
 
 import asyncio
+import errno
+import fcntl
 import os
 import select
 import termios
@@ -82,6 +84,8 @@ async def open_port(address: str, baud: int, received: Received, lost: Lost) -> 
     except TimeoutError:
         raise PortError(f"{address}: not open within {_OPEN_S:.0f} s") from None
     except (OSError, ValueError, termios.error) as error:  # a SerialException is an OSError
+        if isinstance(error, OSError) and error.errno in (errno.EAGAIN, errno.EBUSY):
+            raise PortError(f"{address} is in use by another program") from None
         raise PortError(str(error) or type(error).__name__) from None
 
 
@@ -101,7 +105,11 @@ async def _open_serial(path: str, baud: int, received: Received, lost: Lost) -> 
 
 def _open_line(path: str, baud: int) -> Any:
     # Exclusive: a second program on the line would take half of the answers.
-    return serial.Serial(path, baud, timeout=0, write_timeout=0, exclusive=True)
+    line = serial.Serial(path, baud, timeout=0, write_timeout=0, exclusive=True)
+    with suppress(OSError):
+        # That lock is of the file: another container has another one for the same device.
+        fcntl.ioctl(line.fd, termios.TIOCEXCL)
+    return line
 
 
 def _close_unwanted(opening: asyncio.Future[Any]) -> None:
@@ -113,6 +121,8 @@ def _close_line(line: Any) -> None:
     with suppress(OSError, ValueError, termios.error):
         # Without this, closing waits for a modem that does not take what was written.
         termios.tcflush(line.fd, termios.TCIOFLUSH)
+    with suppress(OSError, ValueError, TypeError):
+        fcntl.ioctl(line.fd, termios.TIOCNXCL)
     with suppress(OSError, ValueError, termios.error):
         line.close()
 

@@ -86,7 +86,9 @@ class Reports:
 
     def doubtful(self, sent: Sent, digits: str) -> None:
         """A part was written, and its number is not known: a report may show that it was sent."""
-        self._doubtful.setdefault(digits[-_TAIL:], []).append(sent)
+        doubtful = self._doubtful.setdefault(digits[-_TAIL:], [])
+        doubtful.append(sent)
+        del doubtful[:-2]  # of two nobody can tell whose a report is: more say nothing else
         if len(self._doubtful) > _DOUBTFUL_MAX:
             self._doubtful.popitem(last=False)
 

@@ -26,6 +26,8 @@ from proxy.smpp.multi import Address, multi_destinations
 from proxy.smpp.pdu import DATA, MULTI_HEAD, READERS, SUBMIT, PduError
 from proxy.smpp.times import timing
 
+_NETWORK_WAITS_S: Final = 25.0
+"""A refusal of unknown cause that took longer may be the modem's own, after waiting in vain."""
 PAUSES_S: Final = [1.0, 2.0, 4.0]
 """Before a part is tried again whose message has begun to be sent."""
 LATE_S: Final = 30.0
@@ -85,6 +87,8 @@ class Job:
     """When it has to be over, by the loop's clock; parts that are not sent by then are refused."""
     in_flight: bool = False
     """A part is written and not answered."""
+    written_at: float = 0.0
+    """When that was, by the monotonic clock."""
     in_doubt: bool = False
     """The flow has been told so; an answer that still comes is a late one."""
 
@@ -233,8 +237,7 @@ class Sender:
             if reply.ok:
                 self._taken(leg, reply)
                 return None
-            code = reply.result.code
-            if was_written and reply.result.kind == "cms" and code in DOUBTFUL_CMS_ERRORS:
+            if was_written and _is_doubtful(reply, time.monotonic() - job.written_at):
                 return Doubt(f"the service centre did not answer: {reply.result.text}")
             status = self._status(link, reply)
             if status not in _PASSING or job.in_doubt:
@@ -248,9 +251,11 @@ class Sender:
     async def _submit(self, link: ModemLink, job: Job, submit: Submit) -> Reply:
         """Raises ModemLost; Unanswered when it was written."""
         tpdu = encode_submit(submit)
+        job.in_flight = False  # a line that closed under the last attempt took nothing
 
         def written() -> None:
             job.in_flight = True
+            job.written_at = time.monotonic()
             self._written()
 
         def overdue() -> None:
@@ -281,3 +286,15 @@ class Sender:
         if kind == "cms" and code in _SIM_TROUBLE:
             link.lose(f"the SIM has a problem: {reply.result.text}")
         return status
+
+
+def _is_doubtful(reply: Reply, seconds: float) -> bool:
+    """Whether a refusal, so long after the PDU, leaves open that the service centre took it.
+
+    27.005 section 3.2.5: 332 is a network timeout.  500, and ERROR alone, name no cause.
+    """
+    kind, code = reply.result.kind, reply.result.code
+    if kind == "cms" and code in DOUBTFUL_CMS_ERRORS:
+        return True
+    unknown = not kind or (kind == "cms" and code in (None, 500))
+    return unknown and seconds > _NETWORK_WAITS_S

@@ -188,7 +188,10 @@ async def _unlock(link: ModemLink, pin: Pin) -> None:
     if pin.value is None:
         raise SimLocked("modem_pin_missing", "the SIM wants a PIN and none is configured")
     if pin.spent:
-        raise SimLocked("modem_pin_refused", "this PIN was tried before: it is not tried again")
+        raise SimLocked(
+            "modem_pin_refused",
+            "this PIN was tried before and is not tried again: correct `pin`, or unlock the SIM",
+        )
     attempts = await _attempts(link)
     if attempts is not None and attempts < 2:
         raise SimLocked(
@@ -198,7 +201,9 @@ async def _unlock(link: ModemLink, pin: Pin) -> None:
     await _try(pin.spend, "the database could not remember that a PIN is tried")
     reply = await link.command(f'AT+CPIN="{pin.value}"', _RADIO_S)
     if not reply.ok:
-        raise SimLocked("modem_pin_refused", f"the SIM refuses the PIN: {reply.result.text}")
+        raise SimLocked(
+            "modem_pin_refused", f"the SIM refuses the PIN: {reply.result.text}: correct `pin`"
+        )
     await _try(pin.was_right, "the database could not forget a PIN that was right")
     if await _sim_state(link) not in _READY:
         raise ModemLost("the SIM took the PIN and is not ready")
@@ -217,7 +222,7 @@ async def _sim_state(link: ModemLink) -> str:
         reply = await link.command("AT+CPIN?")
         values = at.named(reply.lines, "+CPIN")
         if reply.ok and values:
-            return values[0].upper()
+            return values[0].upper()[:20]
         if reply.result.kind == "cme" and reply.result.code == 10:
             raise SimLocked("modem_no_sim", "there is no SIM in it")
         if reply.result.kind == "cme" and reply.result.code in (11, 12):

@@ -11,6 +11,7 @@ import structlog
 
 from proxy.config import ModemSettings
 from proxy.credit.tariff import Tariff
+from proxy.flow.costs import cost_by
 from proxy.flow.deliver import Deliver
 from proxy.flow.failover import Failover
 from proxy.flow.forward import Forward
@@ -121,21 +122,7 @@ class ModemUpstream:
 
     def cost_micro(self, message: Message) -> int | None:
         """What the SIM's operator takes for a message; None: not known."""
-        return self.cost_at(self.costs or getattr(self.pool, "costs", None), message)
-
-    def cost_at(self, costs: Tariff | None, message: Message) -> int | None:
-        """What a message costs by this tariff; None: not known."""
-        if costs is None:
-            return None
-        table = costs.at(time.time())
-        each = message.segments // message.destinations
-        total = 0
-        for destination in message.all_destinations:
-            cost = table.find(destination, message.service)
-            if cost is None or cost.price_micro is None:
-                return None
-            total += cost.price_micro * each
-        return total
+        return cost_by(self.costs or getattr(self.pool, "costs", None), message)
 
     def rule(self, status: int) -> Rule:
         """What is done about a command_status other than ESME_ROK."""
@@ -279,7 +266,8 @@ class ModemUpstream:
             "paused": self.paused,
             "pool": self.pool.name if self.pool is not None else None,
             "health": self._health.state.value,
-            "why": self._connector.locked or self._health.why,
+            "why": self._connector.locked
+            or (self._connector.reason if self._link is None else self._health.why),
             "device": self.settings.device,
             "signal_dbm": self._watch.signal_dbm,
             "operator": self._watch.operator,

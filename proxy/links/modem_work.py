@@ -214,7 +214,11 @@ class Worker:
             for body in job.receipts(self._reports):
                 self._inbox.receipt(body)
         answers = [(job.message, answer.status, answer.body)]
-        self._failover.answered(self._upstream, answers, late=job.in_doubt)
+        if answer.status != smpp.ESME_ROK and job.touched:
+            # No rule of an operator's may send again what is half sent.
+            self._settle.answered(self._upstream, answers, late=job.in_doubt)
+        else:
+            self._failover.answered(self._upstream, answers, late=job.in_doubt)
 
     def _doubtful(self, job: Job, reason: str) -> None:
         """Once for each message."""

@@ -36,6 +36,8 @@ class Connector:
         self._record_event = record_event
         self.stopping = False
         """Nothing is connected any more."""
+        self.reason = ""
+        """Why a link is down, or was the last time."""
 
     async def keep_linked(self, bind_command: int) -> None:
         """One connection, bound so, until `stopping`."""
@@ -50,7 +52,9 @@ class Connector:
                 wait_s = s.reconnect_min_s
             # Jitter: a carrier that restarts is not met by everybody in the same instant.
             pause_s = wait_s * random.uniform(0.5, 1.0)  # noqa: S311
-            log.info("upstream_link_down", upstream=s.name, retry_in_s=round(pause_s, 2))
+            level = log.debug if reason == self.reason else log.info  # news once
+            level("upstream_link_down", upstream=s.name, retry_in_s=round(pause_s, 2))
+            self.reason = reason
             self._record_event(
                 "upstream_down", f"Upstream {s.name} has a link down: {reason}", severity="error"
             )

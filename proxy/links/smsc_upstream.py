@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from operator import attrgetter
 
 from proxy.config import SmppUpstreamSettings
 from proxy.credit.tariff import Tariff
+from proxy.flow.costs import cost_by
 from proxy.flow.deliver import Arrival, Deliver
 from proxy.flow.failover import Failover
 from proxy.flow.forward import Forward
@@ -91,17 +91,7 @@ class SmscUpstream:
 
     def cost_micro(self, message: Message) -> int | None:
         """What the carrier takes for a message; None: not known."""
-        if self.costs is None:
-            return None
-        table = self.costs.at(time.time())
-        each = message.segments // message.destinations
-        total = 0
-        for destination in message.all_destinations:
-            cost = table.find(destination, message.service)
-            if cost is None or cost.price_micro is None:
-                return None
-            total += cost.price_micro * each
-        return total
+        return cost_by(self.costs, message)
 
     def rule(self, status: int) -> Rule:
         """What is done about a command_status other than ESME_ROK."""
@@ -153,7 +143,9 @@ class SmscUpstream:
         if not self.bound:
             return 0
         reserve = len(self._senders) * self.settings.window // _RESERVE
-        spare = sum(link.room for link in self._senders) - reserve
+        free = sum(link.window.free for link in self._senders) - reserve
+        # What the rate of each connection lets through has its own bounds: no reserve of that.
+        spare = min(free, sum(link.room for link in self._senders))
         pace = self._standing.pace
         if pace.limited:
             spare = min(spare, pace.available(self._loop.time()))
@@ -183,6 +175,7 @@ class SmscUpstream:
             "backlog": self.backlog,
             "paused": self.paused,
             **self._standing.status(self._loop.time()),
+            **({"why": self._connector.reason} if state == "down" else {}),
         }
 
     @property
@@ -253,7 +246,12 @@ class SmscUpstream:
         if rules.changes_inward:
             arrivals = [(c, number, rules.inward(c, body)) for c, number, body in arrivals]
         self._deliver.received(
-            link, self.id, self.settings.receipt_ids, arrivals, all_asked=rules.asks_receipt
+            link,
+            self.id,
+            self.settings.receipt_ids,
+            arrivals,
+            all_asked=rules.asks_receipt,
+            own_sender=self.settings.address.source_addr is not None,
         )
 
     def alerted(self, body: bytes) -> None:

@@ -27,6 +27,7 @@ class Incoming:
         "key",
         "link",
         "message_state",
+        "own_sender",
         "sequence_number",
         "source_addr",
         "upstream_id",
@@ -48,6 +49,8 @@ class Incoming:
         self.body = body
         self.all_asked = all_asked
         """Its upstream was asked for every receipt: the client gets it if it asked too."""
+        self.own_sender = False
+        """Its destination_addr is not the sender of its message, but the upstream's."""
         self.key: str | None = None
         """What its message is found by; None: not a receipt."""
         self.message_state: int | None = None
@@ -194,7 +197,7 @@ async def resolve_doubt_by_receipt(connection: Any, item: Incoming) -> tuple[int
     row = await connection.fetchrow(
         load("resolve_doubt_by_receipt"),
         item.upstream_id,
-        item.destination_addr,
+        None if item.own_sender else item.destination_addr,
         item.source_addr,
         item.key,
     )

@@ -193,7 +193,8 @@ class Settlement:
         self.in_doubt = in_doubt
         self.late = late
         """The message was in doubt before, and its client has been answered."""
-        self.reason = reason
+        # Some of its words may be the upstream's.
+        self.reason = reason and reason.replace("\0", "?")
 
     @property
     def withdrawn(self) -> bool:

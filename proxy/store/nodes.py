@@ -38,7 +38,8 @@ async def write_status(conn: Connection, node: int, status: dict[str, Any]) -> N
         "INSERT INTO node_status (node, at, status) VALUES ($1, clock_timestamp(), $2)"
         " ON CONFLICT (node) DO UPDATE SET at = excluded.at, status = excluded.status",
         node,
-        json.dumps(status),
+        # What a modem or a carrier says of itself may hold a NUL, which jsonb does not take.
+        json.dumps(status).replace("\\u0000", "?"),
     )
 
 

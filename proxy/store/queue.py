@@ -19,6 +19,12 @@ Counts = list[tuple[int, int]]
 """(account_id, count)"""
 
 
+LineKey = tuple[int, str, str]
+"""account_id, line, route"""
+FIRST_LINE: Final[LineKey] = (0, "", "")
+"""Before all of them."""
+
+
 class Place(NamedTuple):
     """Where a message stands in the queue; `message.queue` of one that is in it."""
 
@@ -106,12 +112,16 @@ async def put(connection: Any, messages: list[Any]) -> None:
     )
 
 
-async def claim(connection: Any, node: int, limits: dict[str, int]) -> list[Claimed]:
-    """Claim at most so many messages of each route, of as many lines."""
+async def claim(connection: Any, node: int, limits: dict[str, int], run: int = 0) -> list[Claimed]:
+    """Claim at most so many messages of each route, of as many lines.
+
+    `run`: which run of a proxy claims, any number; nodes are taken over by others.
+    """
     rows = await connection.fetch(
-        f"SELECT {_COLUMNS} FROM claim_queued($1::smallint, $2, $3) q"  # noqa: S608
+        f"SELECT {_COLUMNS} FROM claim_queued($1::smallint, $2, $3, $4) q"  # noqa: S608
         " JOIN account a ON a.id = q.account_id ORDER BY q.id",
         node,
+        run,
         list(limits),
         list(limits.values()),
     )
@@ -237,9 +247,35 @@ async def replace(
     return True
 
 
-async def free_unknown_claims(connection: Any, node: int, known: list[int]) -> None:
-    """Claims of this node whose answer was lost: nothing of them was sent."""
-    await connection.execute("SELECT free_queue_claims($1::smallint, $2)", node, known)
+async def free_unknown_claims(connection: Any, node: int, known: list[int], run: int = 0) -> None:
+    """Claims of this run whose answer was lost: nothing of them was sent.
+
+    The rest of them is this node's from now on.
+    """
+    await connection.execute("SELECT free_queue_claims($1::smallint, $2, $3)", node, run, known)
+
+
+async def give_up(connection: Any, mint: IdMint, settlements: list[Settlement]) -> set[int]:
+    """Undo charges of which nobody knows whether they were committed.  Repeatable.
+
+    What was, and waits in the queue, leaves it with its credit given back.  Returns the ids of
+    those that can't be undone: they are on their way, or have been sent.
+    """
+    wanted = [(s.message.account.id, s.message.id) for s in settlements]
+    async with connection.transaction():
+        taken_out = {one.id for one in await lock(connection, wanted)}
+        rows = await connection.fetch(
+            "SELECT m.id FROM unnest($1::bigint[], $2::bigint[]) AS u(account_id, id)"
+            " JOIN message m ON m.account_id = u.account_id AND m.id = u.id"
+            " LEFT JOIN outcome o ON o.account_id = u.account_id AND o.message_id = u.id"
+            " WHERE o.state IS DISTINCT FROM 'released' OR o.upstream_id IS NOT NULL",
+            [account_id for account_id, _ in wanted],
+            [message_id for _, message_id in wanted],
+        )
+        kept = {row["id"] for row in rows} - taken_out
+        undone = [Ended(s) for s in settlements if s.message.id not in kept]
+        await work(connection, mint, undone, [], retry_min_s=1, retry_max_s=1)
+    return kept
 
 
 async def forget_claims(connection: Any, nodes: list[int]) -> Counts:
@@ -272,16 +308,24 @@ async def depths(connection: Any) -> list[Depth]:
     return [Depth(*row) for row in rows]
 
 
-async def homeless(connection: Any, route_names: list[str], limit: int) -> list[Claimed]:
-    """Lines whose route is none of these, each as its first message: the routes have changed."""
+async def homeless(
+    connection: Any, route_names: list[str], limit: int, after: LineKey = FIRST_LINE
+) -> list[Claimed]:
+    """Lines whose route is none of these, each as its first message: the routes have changed.
+
+    In order, those behind `after`.  What is being sent is not among them.
+    """
     rows = await connection.fetch(
         f"SELECT {_COLUMNS} FROM (SELECT account_id, line, route FROM queue_line"  # noqa: S608
-        " WHERE route <> ALL ($1) AND claimed_by IS NULL LIMIT $2) l"
+        " WHERE route <> ALL ($1) AND claimed_by IS NULL"
+        " AND (account_id, line, route) > ($3::bigint, $4::text, $5::text)"
+        " ORDER BY account_id, line, route LIMIT $2) l"
         " CROSS JOIN LATERAL (SELECT * FROM queued q WHERE q.account_id = l.account_id"
         " AND q.line = l.line AND q.route = l.route ORDER BY q.due_at, q.id LIMIT 1) q"
-        " JOIN account a ON a.id = q.account_id",
+        " JOIN account a ON a.id = q.account_id ORDER BY l.account_id, l.line, l.route",
         route_names,
         limit,
+        *after,
     )
     return [Claimed(*row) for row in rows]
 

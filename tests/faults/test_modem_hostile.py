@@ -6,14 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
+from unittest.mock import patch
 
 from support.books import Books, open_books
 from support.esme import SUBMIT_SM, submit_body
 from support.faults import client_of, settings_for
-from support.waiting import eventually
 
 from proxy.app import Proxy
 from proxy.config import ModemSettings, QueueSettings, RetrySettings, RouteSettings
+from proxy.links import modem_send
 
 ANSWERS = {
     "AT+CPIN?": "+CPIN: READY",
@@ -81,7 +82,7 @@ async def world(database_url: str, special: Special, **values: Any) -> AsyncIter
 
     server = await asyncio.get_running_loop().create_server(factory, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    modem = ModemSettings(**{
+    modem: Any = ModemSettings(**{
         "name": "modem", "device": f"tcp://127.0.0.1:{port}", "reconnect_min_s": 0.05,
         "reconnect_max_s": 0.2, "answer_timeout_s": 1, "command_timeout_s": 0.5, **values,
     })  # fmt: skip
@@ -106,11 +107,11 @@ async def world(database_url: str, special: Special, **values: Any) -> AsyncIter
             one.transport.abort()
 
 
-async def submit(w: World, number: int = 1) -> None:
+async def submit(w: World, number: int = 1, text: bytes = b"hello") -> None:
     async with client_of(w.proxy) as esme:
         await esme.bind()
         for n in range(number):
-            body = submit_body(b"hello", destination=b"4917%05d" % n)
+            body = submit_body(text, destination=b"4917%05d" % n)
             assert (await esme.request(SUBMIT_SM, body)).status == 0
 
 
@@ -136,9 +137,7 @@ async def test_what_a_modem_calls_itself_does_not_stop_the_report(database_url: 
         return line == "AT+CGMI"
 
     async with world(database_url, special) as w:
-        await w.books.becomes(
-            "up", "SELECT status->'upstreams'->0->>'state' FROM node_status"
-        )
+        await w.books.becomes("up", "SELECT status->'upstreams'->0->>'state' FROM node_status")
         name = await w.books.fetchval(
             "SELECT status->'upstreams'->0->>'manufacturer' FROM node_status"
         )
@@ -160,3 +159,22 @@ async def test_an_ok_instead_of_the_prompt_sends_nothing(database_url: str) -> N
         await submit(w)
         await w.books.becomes("charged", "SELECT state FROM v_message")
         assert w.pdus == 1
+
+
+async def test_no_rule_sends_again_what_is_half_sent(database_url: str) -> None:
+    def special(line: str, say: Say) -> bool:
+        if line.endswith("\x1a"):
+            said.append(line)
+            if len(said) > 1:
+                say(b"\r\n+CMS ERROR: 42\r\n")
+                return True
+        return False
+
+    said: list[str] = []
+    rules = {"0x45": "retry", "0x58": "retry"}
+    with patch.object(modem_send, "PAUSES_S", [0.01]):
+        async with world(database_url, special, on_status=rules) as w:
+            await submit(w, text=b"x" * 250)
+            await w.books.becomes("released", "SELECT state FROM v_message")
+            assert said.count(said[0]) == 1
+            await w.books.assert_books_balance()

@@ -171,7 +171,11 @@ SPOILED = {
     ),
     "forgotten hold": (
         "UPDATE sweep SET swept_through = {held}",
-        ("sweep", "bob", "message {held} was swept, and has no outcome, no doubt and is not queued"),
+        (
+            "sweep",
+            "bob",
+            "message {held} was swept, and has no outcome, no doubt and is not queued",
+        ),
     ),
     "delivered twice": (
         "INSERT INTO delivery (id, account_id, kind, command_id, body)"

@@ -65,7 +65,14 @@ class Flow:
         self.elsewhere += messages
 
     def received(
-        self, link: Any, upstream_id: int, ids: str, arrivals: list[Any], *, all_asked: bool
+        self,
+        link: Any,
+        upstream_id: int,
+        ids: str,
+        arrivals: list[Any],
+        *,
+        all_asked: bool,
+        own_sender: bool,
     ) -> None:
         self.all_asked.append(all_asked)
         for command_id, sequence_number, body in arrivals:
@@ -467,3 +474,18 @@ async def test_a_late_answer_is_told_as_one_and_judged_by_nobody() -> None:
         await eventually(lambda: len(flow.late) == 1)
         assert flow.answers == []
         assert upstream._standing.health.error_rate(upstream._loop.time()) == 1
+
+
+async def test_the_rate_of_a_connection_leaves_room_for_the_queue() -> None:
+    smsc, flow = carrier(), Flow()
+    async with upstream_on(smsc, flow, binds=2, window=100, bind_rate=10.0) as upstream:
+        assert upstream.spare == 2
+
+
+async def test_a_link_that_is_down_says_why() -> None:
+    smsc, flow = carrier(), Flow()
+    async with upstream_on(smsc, flow) as upstream:
+        await smsc.pause_listening()
+        smsc.drop_connections()
+        await eventually(lambda: "Connect call failed" in str(upstream.status()["why"]))
+        assert upstream.status()["state"] == "down"

@@ -60,7 +60,7 @@ class Flow:
 
     def received(
         self, link: Any, upstream_id: int, receipt_ids: str, arrivals: list[Any],
-        *, account_id: int | None = None, all_asked: bool = False,
+        *, account_id: int | None = None, all_asked: bool = False, own_sender: bool = False,
     ) -> None:  # fmt: skip
         for command_id, number, body in arrivals:
             assert command_id == smpp.DELIVER_SM

@@ -9,6 +9,7 @@ CREATE TABLE queue_line (
     next_at    timestamptz NOT NULL,           -- when its first message may go
     tries      integer NOT NULL DEFAULT 0,     -- how often that was put off, in a row
     claimed_by smallint,                       -- the node that is sending it
+    claimed_run bigint,                        -- and which run of a proxy: nodes are taken over
     PRIMARY KEY (account_id, line, route)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 20000);
 CREATE INDEX queue_line_due ON queue_line (route, next_at) WHERE claimed_by IS NULL;
@@ -77,7 +78,9 @@ BEGIN
     FROM unnest(p_account_id, p_line, p_route, p_due, chosen)
       AS u(account_id, line, route, due, wanted)
     WHERE u.wanted
-    GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+    GROUP BY 1, 2, 3
+    -- As the columns are sorted, whatever the database's own collation is: others lock in that order.
+    ORDER BY u.account_id, u.line COLLATE "C", u.route COLLATE "C"
     ON CONFLICT (account_id, line, route) DO UPDATE
     SET next_at = CASE WHEN queue_line.tries > 0 OR queue_line.claimed_by IS NOT NULL
                        THEN queue_line.next_at
@@ -94,8 +97,8 @@ BEGIN
     WHERE u.wanted;
 END $$;
 
--- Claims, for each route, the first messages of so many lines.
-CREATE FUNCTION claim_queued(p_node smallint, p_route text[], p_limit integer[])
+-- Claims, for each route, the first messages of so many lines.  p_run: which run of a proxy this is.
+CREATE FUNCTION claim_queued(p_node smallint, p_run bigint, p_route text[], p_limit integer[])
 RETURNS TABLE (id bigint, account_id bigint, line text, route text, command_id smallint, body bytea,
                price_micro bigint, prices text, service text, asked smallint, attempts integer,
                due_at timestamptz, expires_at timestamptz, last_status bigint)
@@ -103,29 +106,39 @@ LANGUAGE plpgsql SET enable_seqscan = off SET enable_hashjoin = off SET enable_m
     SET plan_cache_mode = force_custom_plan 
 AS $$
 #variable_conflict use_column
+DECLARE
+    free record;
+    locked_at timestamptz;
 BEGIN
     FOR k IN 1 .. cardinality(p_route) LOOP
+        -- A statement of its own: a line may have changed just before it was locked, and only what
+        -- the next statement sees of its messages is of the same moment.
+        SELECT array_agg(l.account_id) AS accounts, array_agg(l.line) AS lines INTO free
+        FROM (SELECT account_id, line FROM queue_line
+              WHERE route = p_route[k] AND claimed_by IS NULL AND next_at <= now()
+              ORDER BY next_at LIMIT p_limit[k]
+              FOR UPDATE SKIP LOCKED) l;
+        CONTINUE WHEN free.accounts IS NULL;
+        locked_at := clock_timestamp();
         RETURN QUERY
-        WITH free AS MATERIALIZED (
-            SELECT l.account_id, l.line, l.route FROM queue_line l
-            WHERE l.route = p_route[k] AND l.claimed_by IS NULL AND l.next_at <= now()
-            ORDER BY l.next_at LIMIT p_limit[k]
-            FOR UPDATE SKIP LOCKED
-        ), first AS MATERIALIZED (
-            SELECT f.account_id, f.line, f.route, q.id
-            FROM free f LEFT JOIN LATERAL (
-                SELECT q.id FROM queued q
-                WHERE q.account_id = f.account_id AND q.line = f.line AND q.route = f.route
-                  AND q.due_at <= now() AND q.expires_at > now()
+        WITH first AS MATERIALIZED (
+            SELECT f.account_id, f.line, CASE WHEN q.due_at <= locked_at THEN q.id END AS id, q.due_at
+            FROM unnest(free.accounts, free.lines) AS f(account_id, line)
+            LEFT JOIN LATERAL (
+                SELECT q.id, q.due_at FROM queued q
+                WHERE q.account_id = f.account_id AND q.line = f.line AND q.route = p_route[k]
+                  AND q.expires_at > locked_at
                 ORDER BY q.due_at, q.id LIMIT 1
             ) q ON true
         ), claimed AS (
             -- A line whose messages have all expired waits for that to be written down.
             UPDATE queue_line l
             SET claimed_by = CASE WHEN f.id IS NOT NULL THEN p_node END,
-                next_at = CASE WHEN f.id IS NOT NULL THEN l.next_at ELSE now() + interval '5 seconds' END
+                claimed_run = CASE WHEN f.id IS NOT NULL THEN p_run END,
+                next_at = CASE WHEN f.id IS NOT NULL THEN l.next_at
+                               ELSE coalesce(f.due_at, now() + interval '5 seconds') END
             FROM first f
-            WHERE l.account_id = f.account_id AND l.line = f.line AND l.route = f.route
+            WHERE l.account_id = f.account_id AND l.line = f.line AND l.route = p_route[k]
         )
         UPDATE queued q SET sending = true, attempts = q.attempts + 1
         FROM first f
@@ -160,11 +173,16 @@ BEGIN
     WHERE l.account_id = u.account_id AND l.line = u.line AND l.route = u.route
       AND NOT EXISTS (SELECT FROM queued q
                       WHERE q.account_id = l.account_id AND q.line = l.line AND q.route = l.route);
+    -- A first message that was put off goes on waiting when another one behind it has ended.
     UPDATE queue_line l
-    SET claimed_by = NULL, tries = 0,
-        next_at = (SELECT q.due_at FROM queued q
-                   WHERE q.account_id = l.account_id AND q.line = l.line AND q.route = l.route
-                   ORDER BY q.due_at, q.id LIMIT 1)
+    SET claimed_by = NULL,
+        (tries, next_at) = (
+            SELECT CASE WHEN q.kept THEN l.tries ELSE 0 END,
+                   CASE WHEN q.kept THEN greatest(l.next_at, q.due_at) ELSE q.due_at END
+            FROM (SELECT due_at, attempts > 0 AND l.claimed_by IS NULL AND l.tries > 0 AS kept
+                  FROM queued
+                  WHERE account_id = l.account_id AND line = l.line AND route = l.route
+                  ORDER BY due_at, id LIMIT 1) q)
     FROM unnest(p_account_id, p_line, p_route) AS u(account_id, line, route)
     WHERE l.account_id = u.account_id AND l.line = u.line AND l.route = u.route
       AND NOT EXISTS (SELECT FROM queued q     -- another message of it is on its way
@@ -263,24 +281,26 @@ BEGIN
     PERFORM step_lines(dead.accounts, dead.lines, dead.routes);
 END $$;
 
--- Claims of a node that it does not know of, because their answer was lost: not sent, so free again.
-CREATE FUNCTION free_queue_claims(p_node smallint, p_known bigint[]) RETURNS void
+-- Claims of a run of a proxy that it does not know of, because their answer was lost: not sent, so
+-- free again.  Not those of its node: another run may have had that number, and may send still.
+CREATE FUNCTION free_queue_claims(p_node smallint, p_run bigint, p_known bigint[]) RETURNS void
 LANGUAGE plpgsql SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
     SET plan_cache_mode = force_custom_plan 
 AS $$
-DECLARE
-    unknown record;
 BEGIN
-    PERFORM 1 FROM queue_line WHERE claimed_by = p_node ORDER BY account_id, line, route FOR UPDATE;
-    WITH freed AS (
-        UPDATE queued q SET sending = false
-        FROM queue_line l
-        WHERE l.claimed_by = p_node AND q.account_id = l.account_id AND q.line = l.line
-          AND q.route = l.route AND q.sending AND q.id <> ALL (p_known)
-        RETURNING q.account_id, q.line, q.route
-    )
-    UPDATE queue_line l SET claimed_by = NULL, next_at = now() FROM freed f
-    WHERE l.account_id = f.account_id AND l.line = f.line AND l.route = f.route;
+    PERFORM 1 FROM queue_line WHERE claimed_by IS NOT NULL AND claimed_run = p_run
+    ORDER BY account_id, line, route FOR UPDATE;
+    UPDATE queued q SET sending = false
+    FROM queue_line l
+    WHERE l.claimed_by IS NOT NULL AND l.claimed_run = p_run AND q.account_id = l.account_id
+      AND q.line = l.line AND q.route = l.route AND q.sending AND q.id <> ALL (p_known);
+    UPDATE queue_line l SET claimed_by = NULL, next_at = now()
+    WHERE l.claimed_by IS NOT NULL AND l.claimed_run = p_run
+      AND NOT EXISTS (SELECT FROM queued q WHERE q.account_id = l.account_id AND q.line = l.line
+                        AND q.route = l.route AND q.sending);
+    -- It had another number before: whoever has that now would answer for them.
+    UPDATE queue_line SET claimed_by = p_node
+    WHERE claimed_by IS NOT NULL AND claimed_run = p_run AND claimed_by <> p_node;
 END $$;
 
 -- Locks messages that are to leave the queue, and returns those that are not on their way.
@@ -323,11 +343,19 @@ AS $$
 DECLARE
     next timestamptz;
 BEGIN
-    -- Not in order with the line it moves to, so nobody is waited for.
+    -- Nobody charges for it, changes it or takes something out of it meanwhile.
+    PERFORM 1 FROM account WHERE id = p_account_id FOR NO KEY UPDATE;
+    -- The two lines may be in any order, so for none of them is anybody waited for.
     SELECT next_at INTO next FROM queue_line
     WHERE account_id = p_account_id AND line = p_line AND route = p_old AND claimed_by IS NULL
     FOR UPDATE SKIP LOCKED;
     IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    PERFORM 1 FROM queue_line WHERE account_id = p_account_id AND line = p_line AND route = p_new
+    FOR UPDATE SKIP LOCKED;
+    IF NOT FOUND AND EXISTS (SELECT FROM queue_line WHERE account_id = p_account_id
+                               AND line = p_line AND route = p_new) THEN
         RETURN;
     END IF;
     DELETE FROM queue_line WHERE account_id = p_account_id AND line = p_line AND route = p_old;

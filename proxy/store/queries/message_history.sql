@@ -64,8 +64,10 @@ WITH m AS (
     UNION ALL
     SELECT w.at, 8,
            CASE w.state WHEN 'delivered' THEN 'receipt delivered'
+                        WHEN 'unasked' THEN 'receipt not passed on'
                         ELSE 'receipt ' || w.state::text END,
-           'the client', CASE WHEN w.state <> 'expired' THEN w.command_status END
+           CASE w.state WHEN 'unasked' THEN 'the client did not ask for it' ELSE 'the client' END,
+           CASE WHEN w.state NOT IN ('expired', 'unasked') THEN w.command_status END
     FROM m JOIN delivered w ON w.account_id = m.account_id AND w.message_id = m.id
     UNION ALL
     SELECT now(), 9, 'receipt waiting',

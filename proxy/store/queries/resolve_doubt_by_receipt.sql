@@ -1,4 +1,5 @@
--- A receipt's source_addr is its message's destination, and the other way round.
+-- A receipt's source_addr is its message's destination, and the other way round; $2 is NULL where
+-- the upstream has a sender of its own.
 WITH candidate AS (
     SELECT m.account_id, m.id AS message_id,
            CASE WHEN a.charge_on = 'delivery' AND m.command_id <> 33
@@ -7,7 +8,8 @@ WITH candidate AS (
     JOIN message m ON m.account_id = d.account_id AND m.id = d.message_id
     JOIN account a ON a.id = d.account_id
     WHERE d.resolved_at IS NULL AND (d.upstream_id = $1 OR d.upstream_id IS NULL)
-      AND m.source_addr = $2 AND m.destination_addr = $3
+      AND ($2::text IS NULL OR m.source_addr = $2)
+      AND ltrim(m.destination_addr, '+') = ltrim($3::text, '+')
     LIMIT 2
 ), only_one AS (
     SELECT * FROM candidate WHERE (SELECT count(*) FROM candidate) = 1

@@ -308,7 +308,7 @@ async def test_a_modem_that_takes_nothing_is_not_written_to_for_ever() -> None:
 async def test_a_line_belongs_to_one_program() -> None:
     master, slave = os.openpty()
     port = await open_port(os.ttyname(slave), 9600, lambda _: None, lambda _: None)
-    with pytest.raises(PortError, match="lock"):
+    with pytest.raises(PortError, match="in use by another program"):
         await open_port(os.ttyname(slave), 9600, lambda _: None, lambda _: None)
     port.close()
     os.close(slave)
