@@ -6,11 +6,12 @@ import itertools
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
-from proxy.store.ids import id_at_time
+from proxy.store.ids import NODE_BITS, id_at_time
 
 MICRO = 1_000_000
-_NODES = itertools.cycle(range(1, 1024))
-"""Two rows of one moment need different ids."""
+_ROWS = itertools.count()
+"""Two rows of one moment need different ids: of another node, or a microsecond later."""
+_NODES = 1023
 
 
 def today() -> date:
@@ -43,7 +44,9 @@ def first_id(day: date) -> int:
 
 async def new_id(conn: Any, when: datetime) -> int:
     """An id of that moment."""
-    return int(await conn.fetchval("SELECT id_from_time($1)", when)) + next(_NODES)
+    microseconds, node = divmod(next(_ROWS), _NODES)
+    first: int = await conn.fetchval("SELECT id_from_time($1)", when)
+    return first + (microseconds << NODE_BITS) + node + 1
 
 
 async def add_account(conn: Any, name: str, timezone: str = "UTC") -> int:
