@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +14,8 @@ import typer
 from proxy.commands import common, output
 from proxy.commands.common import ConfigOption, JsonOption
 from proxy.credit.cells import printable
+from proxy.gsm.alphabet import encode_gsm
+from proxy.gsm.tpdu import Deliver, Number
 from proxy.simulator import client, modem_text
 from proxy.simulator.modem import ModemOptions, SentMessage, SimulatedModem, run_modem
 from proxy.simulator.smsc import SimulatedSmsc, SmscOptions, run_smsc
@@ -208,6 +211,10 @@ def modem(
     report_status: Annotated[
         int, typer.Option(min=0, max=255, help="TP-Status of status reports; 0: delivered.")
     ] = 0,
+    receive: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NUMBER:TEXT", help="A phone has sent this; may be repeated."),
+    ] = None,
     log: Annotated[bool, typer.Option("--log", help="Print the AT dialogue on stderr.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -224,6 +231,7 @@ def modem(
         report_delay_s=report_delay_s,
         report_status=report_status,
     )
+    received = [_received(one) for one in receive or ()]
     simulated = SimulatedModem(options)
     say_sent = _say_sent_as_json if as_json else _say_sent
 
@@ -244,11 +252,36 @@ def modem(
             output.say(running.path)
             if running.tcp_port:
                 output.note(f"listening on 127.0.0.1:{running.tcp_port}")
+        for message in received:
+            running.receive(message)
 
     try:
         asyncio.run(run_modem(simulated, ready, tcp_port=tcp, link=link))
     except OSError as error:
         common.refuse(f"cannot start the modem: {error.strerror or error}")
+
+
+def _received(text: str) -> Deliver:
+    """What a phone sent, from NUMBER:TEXT."""
+    number, _, said = text.partition(":")
+    digits = number.removeprefix("+")
+    if not said or not (digits.isascii() and digits.isdigit() and len(digits) <= 20):
+        raise typer.BadParameter("give NUMBER:TEXT, such as 447700900777:hello")
+    septets = encode_gsm(said)
+    octets = said.encode("utf-16-be") if septets is None else septets
+    if len(octets) > (140 if septets is None else 160):
+        raise typer.BadParameter("the text should fit into one message")
+    return Deliver(
+        source=Number(1, 1, digits),
+        protocol_id=0,
+        data_coding=8 if septets is None else 0,
+        sent_at_s=time.time(),
+        udhi=False,
+        more_to_send=False,
+        report_wanted=False,
+        reply_path=False,
+        user_data=octets,
+    )
 
 
 def _say_sent(message: SentMessage) -> None:

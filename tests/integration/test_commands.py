@@ -106,6 +106,7 @@ WRONG_USAGE = [
     "simulate smsc --refuse-rate 2",
     "simulate smsc --refuse-status 0",
     "simulate modem --pin 12",
+    "simulate modem --receive hello",
     "route test",
     "route test --account eve",
     "route test --account eve --to 44 --at yesterday",

@@ -277,7 +277,7 @@ async def test_the_command_prints_what_is_sent(tmp_path: Path) -> None:
     link = tmp_path / "modem"
     arguments = ("simulate", "modem", "--pin", "4711", "--link", str(link), "--json", "--tcp", "0")
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "proxy", *arguments, "--log",
+        sys.executable, "-m", "proxy", *arguments, "--log", "--receive", "447700900777:hello there",
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:
@@ -288,6 +288,8 @@ async def test_the_command_prints_what_is_sent(tmp_path: Path) -> None:
         with Line(ready["path"]) as line:
             assert (await line.ask("AT+CPIN=4711"))[-1] == "OK"
             await line.send(TPDU)
+            await line.ask("AT+CMGF=1")
+            assert "hello there" in " ".join(await line.ask('AT+CMGL="ALL"'))
         message = json.loads(await process.stdout.readline())
         assert (message["to"], message["text"]) == ("+447700900123", "hello")
         assert bytes.fromhex(message["tpdu"]) == TPDU
