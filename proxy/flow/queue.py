@@ -44,6 +44,8 @@ _LOOK_EVERY_S = 1.0
 _COUNT_EVERY_S = 15.0
 _CLAIM_MAX = 500
 _EXPIRED_AT_ONCE = 500
+_AHEAD = 2
+"""Nothing is claimed while so many times the room waits to be committed."""
 
 Item = Ended | Postponed | Message | GivenUp
 """A Message is one that was charged for the direct way, and comes into the queue."""
@@ -267,7 +269,8 @@ class Queue:
         nothing_more: set[str] = set()
         while not self.draining:
             limits = self._limits(nothing_more)
-            if not limits:
+            # Answered and not committed is in doubt when this proxy dies: not ever more of that.
+            if not limits or self.lane.depth > _AHEAD * sum(limits.values()):
                 return
             async with self._claiming:
                 claimed = await self._claim(limits)

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -51,25 +50,6 @@ name = "modems"
 prefix = "44"
 upstreams = ["m"]
 """
-HELP = ["queue", "queue list", "queue show", "queue retry", "queue cancel", "route", "route list",
-        "route test"]  # fmt: skip
-WRONG_USAGE = [
-    "queue nonsense",
-    "queue list --limit 0",
-    "queue show",
-    "queue show abc",
-    "queue retry",
-    "queue retry abc",
-    "queue cancel",
-    "queue cancel 1 --account shop",
-    "queue cancel 1 --route modems --yes",
-    "route test --account shop",
-    "route test --to 44",
-    "route test --account shop --to 44,45",
-    "route test --account shop --to 447700900123447700900123",
-    "route test --account shop --to 44 --data-coding 256",
-    "route test --account shop --to 44 --at tomorrow",
-]
 
 
 class Commands:
@@ -157,22 +137,6 @@ def add(commands: Commands, name: str, *numbers: str, put_them_off: bool = False
         return ids
 
     return [str(message_id) for message_id in commands.work(work)]
-
-
-def at_once(check: Callable[[str], object], lines: list[str]) -> None:
-    with ThreadPoolExecutor(4) as pool:
-        for done in [pool.submit(check, line) for line in lines]:
-            done.result()
-
-
-def test_help_and_wrong_usage(commands: Commands) -> None:
-    def ask(command: str) -> None:
-        out, _ = commands.run(*command.split(), "--help")
-        assert out.startswith(f"Usage: smpp-proxy {command}"), out
-        assert ("--config FILE" in out) == (" " in command)
-
-    at_once(ask, HELP)
-    at_once(lambda line: commands.run(*line.split(), status=2), WRONG_USAGE)
 
 
 def test_what_waits_is_counted_listed_and_shown(commands: Commands) -> None:
