@@ -225,12 +225,8 @@ def modem(
     """
     if pin is not None and not (pin.isascii() and pin.isdigit() and 4 <= len(pin) <= 8):
         raise typer.BadParameter("a PIN has 4 to 8 digits")
-    options = ModemOptions(
-        pin=pin,
-        send_delay_s=send_delay_s,
-        report_delay_s=report_delay_s,
-        report_status=report_status,
-    )
+    options = ModemOptions(pin=pin, send_delay_s=send_delay_s, report_delay_s=report_delay_s)
+    options.report_status = report_status
     received = [_received(one) for one in receive or ()]
     simulated = SimulatedModem(options)
     say_sent = _say_sent_as_json if as_json else _say_sent
