@@ -45,7 +45,7 @@ _COUNT_EVERY_S = 15.0
 _CLAIM_MAX = 500
 _EXPIRED_AT_ONCE = 500
 _AHEAD = 2
-"""Nothing is claimed while so many times the room waits to be committed."""
+"""Nothing is claimed for a route while so many times its room waits to be committed."""
 
 Item = Ended | Postponed | Message | GivenUp
 """A Message is one that was charged for the direct way, and comes into the queue."""
@@ -83,6 +83,8 @@ class Queue:
         self._unreadable: set[int] = set()
         """Claimed, and never sent."""
         self._homeless = Homeless(pool, record_event)
+        self._uncommitted: Counter[str] = Counter()
+        """By route: what has an outcome that is in doubt if this proxy dies now."""
         self._arrived: set[str] = set()
         """Routes that something came for while the database was asked which have any."""
         self._turn = 0
@@ -104,8 +106,7 @@ class Queue:
     def takes(self, route: Route[Upstream]) -> bool:
         """Whether a message of this route goes through the queue now.
 
-        When that is a matter of its upstreams being down, it stays so until what waits is gone:
-        nothing overtakes it.
+        Where its upstreams were down, until what waits is gone: nothing overtakes it.
         """
         if route.mode == "queued":
             return True
@@ -167,6 +168,7 @@ class Queue:
     def ended(self, settlements: list[Settlement]) -> None:
         """They have an outcome, or are in doubt: they leave the queue with that."""
         now_s = time.time()
+        self._uncommitted.update(s.message.queue.route for s in settlements)
         self.lane.add([Ended(s, waiting.receipts_of(s, now_s)) for s in settlements])
 
     def not_sent(self, messages: list[Message], reason: str) -> None:
@@ -222,6 +224,7 @@ class Queue:
                     item.refuse()
             elif isinstance(item, Ended):
                 settlements.append(item.settlement)
+                self._uncommitted[item.settlement.message.queue.route] -= 1
                 self._not_here(item.settlement.message)
             else:
                 self._not_here(item.message)
@@ -246,12 +249,14 @@ class Queue:
                 self._settle.not_sent_in_time([item], "the queue did not take it")
             elif isinstance(item, GivenUp):
                 item.refuse()
-            elif isinstance(item, Ended) and not item.settlement.in_doubt:
+            elif isinstance(item, Ended):
+                self._uncommitted[item.settlement.message.queue.route] -= 1
+                if item.settlement.in_doubt:
+                    continue
                 # Once more, in words that are ours: its line must not stand still for ever.
-                old = item.settlement
-                doubt = Settlement(old.message, old.upstream_id, old.status, in_doubt=True)
-                doubt.reason = "its outcome could not be written"
-                self.lane.add([Ended(doubt)])
+                old, why = item.settlement, "its outcome could not be written"
+                args = (old.message, old.upstream_id, old.status)
+                self.ended([Settlement(*args, in_doubt=True, reason=why)])
 
     # ----------------------------------------------------------------------- going out
 
@@ -269,8 +274,7 @@ class Queue:
         nothing_more: set[str] = set()
         while not self.draining:
             limits = self._limits(nothing_more)
-            # Answered and not committed is in doubt when this proxy dies: not ever more of that.
-            if not limits or self.lane.depth > _AHEAD * sum(limits.values()):
+            if not limits:
                 return
             async with self._claiming:
                 claimed = await self._claim(limits)
@@ -300,7 +304,7 @@ class Queue:
                 take = min(left, _CLAIM_MAX - room)
                 spare[upstream] = left - take
                 room += take
-            if room > 0:
+            if room > 0 and self._uncommitted[route.name] <= _AHEAD * room:
                 limits[route.name] = room
         return limits
 
@@ -375,10 +379,8 @@ class Queue:
         depths = await store.depths(self._pool())
         self.full = sum(depth.messages for depth in depths) >= self._settings.messages_max
         known = {route.name for route in self.routes.routes}
-        for name in known.difference(depth.route for depth in depths):
-            metrics.DURABLE_QUEUE_MESSAGES.labels(name).set(0)
-            metrics.DURABLE_QUEUE_OLDEST_SECONDS.labels(name).set(0)
-        for depth in depths:
+        nothing = known.difference(depth.route for depth in depths)
+        for depth in (*depths, *(store.Depth(name, 0, 0.0) for name in nothing)):
             metrics.DURABLE_QUEUE_MESSAGES.labels(depth.route).set(depth.messages)
             metrics.DURABLE_QUEUE_OLDEST_SECONDS.labels(depth.route).set(depth.oldest_s)
         if any(depth.route not in known for depth in depths):
@@ -394,6 +396,5 @@ class Queue:
         """The upstreams have stopped: what was not sent is free for other proxies."""
         with suppress(*UNREACHABLE):
             await self.lane.passed()
-            await store.free_unknown_claims(
-                self._pool(), self._mint.node, list(self._here), self._run
-            )
+            known, node = list(self._here), self._mint.node
+            await store.free_unknown_claims(self._pool(), node, known, self._run)
