@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 # Two at a time: most tests wait for something, each with a database of its own.
-PYTEST := $(BIN)/pytest -n 2 --dist worksteal
+PYTEST := $(BIN)/pytest -n 3 --dist worksteal
 STAMP  := $(VENV)/.installed
 
 .PHONY: run test check format bench clean

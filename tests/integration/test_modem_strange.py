@@ -27,13 +27,15 @@ Say = Callable[[str], None]
 class Script(asyncio.Protocol):
     """Answers OK to all; `special` gets each line first, and says whether it has dealt with it."""
 
-    def __init__(self, special: Callable[[str, Say], bool]) -> None:
+    def __init__(self, special: Callable[[str, Say], bool], made: list[Script]) -> None:
         self.special = special
+        self.made = made
         self.lines: list[str] = []
         self.rest = b""
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
+        self.made.append(self)
 
     def say(self, text: str) -> None:
         if not self.transport.is_closing():
@@ -61,11 +63,9 @@ async def script(
 ) -> AsyncIterator[tuple[ModemUpstream, list[Script]]]:
     made: list[Script] = []
 
-    def factory() -> Script:
-        made.append(Script(special))
-        return made[-1]
-
-    server = await asyncio.get_running_loop().create_server(factory, "127.0.0.1", 0)
+    server = await asyncio.get_running_loop().create_server(
+        lambda: Script(special, made), "127.0.0.1", 0
+    )
     try:
         port = server.sockets[0].getsockname()[1]
         upstream = r.upstream(device=f"tcp://127.0.0.1:{port}", **values)
